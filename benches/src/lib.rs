@@ -1,0 +1,1 @@
+//! Wall-clock benches with their floors beside them.

@@ -1,0 +1,59 @@
+//! What a run consists of: connect, set up, load, drain, verify, report.
+
+mod idle;
+mod messenger;
+mod publish;
+mod sender;
+mod stage;
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::cli::{Common, Scenario};
+use crate::exit::{Exit, Failure};
+use crate::report::Report;
+
+use stage::Stage;
+
+/// Runs a scenario, prints its report and says how it ended.
+pub(crate) fn run(scenario: Scenario) -> Result<Exit, Failure> {
+    match scenario {
+        Scenario::Idle(args) => idle::run(&args),
+        Scenario::Messenger(args) => messenger::run(&args),
+        Scenario::Publish(args) => publish::run(&args),
+    }
+}
+
+/// Completes the report, writes the files, says the verdict.
+fn conclude(mut stage: Stage, mut report: Report, common: &Common) -> Result<Exit, Failure> {
+    stage.fill(&mut report);
+    if report.generator.saturated {
+        report.outcome(Exit::Saturated, "the generator could not keep its own schedule; the speed is void");
+    }
+    if let Some(violations) = report.checks.as_ref().map(crate::check::Checks::violations)
+        && violations > 0
+    {
+        report.outcome(Exit::Incorrect, format!("{violations} violations of the contract"));
+    }
+    if let Some(path) = &common.hlog {
+        stage
+            .hlog
+            .write(path)
+            .map_err(|error| Failure::usage(format!("--hlog {}: {error}", path.display())))?;
+    }
+    if let Some(path) = &common.json {
+        write_json(path, &report)?;
+    }
+    println!("outcome: {}", report.outcome);
+    for reason in &report.reasons {
+        println!("  {reason}");
+    }
+    let _ = std::io::stdout().flush();
+    Ok(report.exit())
+}
+
+fn write_json(path: &Path, report: &Report) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(report).expect("plain fields always serialize");
+    std::fs::write(path, text + "\n")
+        .map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))
+}

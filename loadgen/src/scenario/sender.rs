@@ -1,0 +1,267 @@
+//! Sending: lanes, the schedule, repetitions, acks and their latency.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use throng_base::{Instant, Rng};
+use throng_client_core::ClientEvent;
+use throng_wire::{ChannelId, ClientMsgId, Code, Seq};
+
+use super::stage::Stage;
+use crate::check::Checks;
+use crate::cli::Load;
+use crate::fleet::SessionNo;
+use crate::lane::{Lane, Stamp};
+use crate::latency::Latency;
+use crate::limits::{BACKLOG_MAX, SENDS_PER_TURN};
+use crate::pace::Pace;
+use crate::report::{Pair, Phase};
+
+/// When sends are due.
+pub(super) enum Model {
+    /// Nothing is.
+    Off,
+    /// A fixed schedule.
+    Open(Pace),
+    /// As many in flight per lane, until an instant or a number of sends.
+    Closed { window: usize, until: Instant, left: u64 },
+}
+
+/// All lanes of a run and what they measured.
+pub(super) struct Sender {
+    pub(super) lanes: Vec<Lane>,
+    pub(super) model: Model,
+    pub(super) checks: Checks,
+    pub(super) ack: Latency,
+    /// Intended sends that an outbox had no room for.
+    backlog: VecDeque<(usize, Instant)>,
+    next_lane: usize,
+    body: usize,
+    dup: u32,
+    rng: Rng,
+    /// Sends intended before this instant are not measured.
+    pub(super) measure_from: Instant,
+    measure_until: Instant,
+    pub(super) sent: u64,
+    pub(super) acked: u64,
+    measured_acks: u64,
+    last_line: (Duration, u64),
+    /// Lanes with room in a closed model.
+    idle: Vec<usize>,
+    pub(super) refused: u64,
+    pub(super) last_refusal: Option<Code>,
+}
+
+impl Sender {
+    pub(super) fn new(load: &Load, seed: u64) -> Self {
+        Self {
+            lanes: Vec::new(),
+            model: Model::Off,
+            checks: Checks::default(),
+            ack: Latency::new(),
+            backlog: VecDeque::new(),
+            next_lane: 0,
+            body: load.body,
+            dup: load.dup.max(1),
+            rng: Rng::new(seed),
+            measure_from: Instant::ZERO,
+            measure_until: Instant::ZERO,
+            sent: 0,
+            acked: 0,
+            measured_acks: 0,
+            last_line: (Duration::ZERO, 0),
+            idle: Vec::new(),
+            refused: 0,
+            last_refusal: None,
+        }
+    }
+
+    /// Begins a phase on fresh histograms.
+    pub(super) fn begin(&mut self, now: Instant, load: &Load, model: Model) {
+        self.ack = Latency::new();
+        self.measured_acks = 0;
+        let warmup = load.warmup.min(load.duration / 2);
+        self.measure_from = now + warmup;
+        self.measure_until = now + load.duration;
+        self.idle = match model {
+            Model::Closed { .. } => (0..self.lanes.len()).collect(),
+            Model::Open(_) | Model::Off => Vec::new(),
+        };
+        self.model = model;
+    }
+
+    /// Hands over what is due; returns when to look again.
+    pub(super) fn due(&mut self, stage: &mut Stage, now: Instant) -> Option<Instant> {
+        self.retry_backlog(stage, now);
+        match &mut self.model {
+            Model::Off => None,
+            Model::Open(_) => self.due_open(stage, now),
+            Model::Closed { .. } => self.due_closed(stage, now),
+        }
+    }
+
+    fn due_open(&mut self, stage: &mut Stage, now: Instant) -> Option<Instant> {
+        for _ in 0..SENDS_PER_TURN {
+            let Model::Open(pace) = &mut self.model else { return None };
+            if self.backlog.len() >= BACKLOG_MAX {
+                return Some(now + Duration::from_millis(10));
+            }
+            let Some(intended) = pace.take(now) else { return pace.next() };
+            stage.lag.saturating_record(now.since(intended).as_nanos() as u64);
+            let lane = self.next_lane;
+            self.next_lane = (self.next_lane + 1) % self.lanes.len();
+            if !self.send(stage, lane, now, intended) {
+                self.backlog.push_back((lane, intended));
+            }
+        }
+        Some(now)
+    }
+
+    fn due_closed(&mut self, stage: &mut Stage, now: Instant) -> Option<Instant> {
+        let Model::Closed { window, until, mut left } = self.model else { return None };
+        for _ in 0..SENDS_PER_TURN {
+            if now >= until || left == 0 {
+                self.model = Model::Off;
+                return None;
+            }
+            let Some(&lane) = self.idle.last() else { break };
+            let is_full = self.lanes[lane].unanswered() >= window;
+            if is_full || !self.send(stage, lane, now, now) {
+                self.idle.pop();
+            } else {
+                left -= 1;
+            }
+        }
+        self.model = Model::Closed { window, until, left };
+        Some(if self.idle.is_empty() { until } else { now })
+    }
+
+    fn retry_backlog(&mut self, stage: &mut Stage, now: Instant) {
+        for _ in 0..self.backlog.len().min(SENDS_PER_TURN) {
+            let Some((lane, intended)) = self.backlog.pop_front() else { return };
+            if !self.send(stage, lane, now, intended) {
+                self.backlog.push_front((lane, intended));
+                return;
+            }
+        }
+    }
+
+    /// Hands one send over; false if the outbox is full.
+    fn send(&mut self, stage: &mut Stage, lane: usize, now: Instant, intended: Instant) -> bool {
+        let to = &mut self.lanes[lane];
+        let stamp = Stamp { lane: lane as u32, counter: to.handed, intended, handed: now };
+        let body = stamp.encode(self.body);
+        let (session, channel) = (to.session, to.channel);
+        let published = stage.fleet.act(session, |client, now| client.publish(now, channel, body.clone()));
+        let Ok(id) = published else { return false };
+        self.sent += 1;
+        // Up to `dup` copies in all, some beside the first, some after its ack.
+        let copies = self.rng.below(u64::from(self.dup)) as u32;
+        let later = self.rng.below(u64::from(copies) + 1) as u32;
+        for _ in later..copies {
+            repeat(stage, session, channel, id, &body);
+        }
+        self.lanes[lane].sent(now, id, intended, body, later);
+        true
+    }
+
+    /// Whether nothing is due and nothing unanswered.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.model, Model::Off) && self.backlog.is_empty() && self.lanes.iter().all(Lane::is_quiet)
+    }
+
+    /// Whether the phase's sends have all been handed over.
+    pub(super) fn is_spent(&self) -> bool {
+        self.backlog.is_empty()
+            && match &self.model {
+                Model::Off => true,
+                Model::Open(pace) => pace.next().is_none(),
+                Model::Closed { .. } => false,
+            }
+    }
+
+    /// Takes an answer to a send. `lane` is the lane of its session and channel.
+    pub(super) fn answered(&mut self, stage: &mut Stage, lane: usize, event: &ClientEvent) {
+        let now = stage.fleet.now();
+        match *event {
+            ClientEvent::Acked { client_msg_id, seq, .. } => self.acked(stage, lane, now, client_msg_id, seq),
+            ClientEvent::RepeatAcked { client_msg_id, seq, .. } => {
+                let differs = self.lanes[lane].agrees(client_msg_id, seq) == Some(false);
+                self.checks.ack_mismatches += u64::from(differs);
+            }
+            ClientEvent::SendFailed { client_msg_id, code, .. } => {
+                self.lanes[lane].refused(now, client_msg_id);
+                self.refused += 1;
+                self.last_refusal = Some(code);
+                self.checks.lost_track += u64::from(matches!(code, Code::UNKNOWN_OUTCOME | Code::CONFLICT));
+                self.idle_again(lane);
+            }
+            _ => {}
+        }
+    }
+
+    fn acked(&mut self, stage: &mut Stage, lane: usize, now: Instant, id: ClientMsgId, seq: Seq) {
+        let Some(acked) = self.lanes[lane].acked(now, id, seq) else {
+            self.checks.ack_mismatches += 1; // an ack for something that was not sent
+            return;
+        };
+        self.acked += 1;
+        // Throughput counts acks that arrive in the measured time, latency the sends intended in it.
+        self.measured_acks += u64::from(now >= self.measure_from && now < self.measure_until);
+        if acked.intended >= self.measure_from {
+            self.ack.record(now.since(acked.intended), now.since(acked.sent));
+        }
+        let (session, channel) = (self.lanes[lane].session, self.lanes[lane].channel);
+        for _ in 0..acked.repeats {
+            repeat(stage, session, channel, id, &acked.body);
+        }
+        self.idle_again(lane);
+    }
+
+    fn idle_again(&mut self, lane: usize) {
+        if let Model::Closed { .. } = self.model
+            && self.idle.last() != Some(&lane)
+        {
+            self.idle.push(lane);
+        }
+    }
+
+    /// The phase as it stands in the report.
+    pub(super) fn phase(&self, name: &'static str, model: &'static str, target: Option<f64>) -> Phase {
+        let measured_s = self.measure_until.since(self.measure_from).as_secs_f64();
+        Phase {
+            name,
+            model,
+            target_per_s: target,
+            measured_s,
+            sent: self.sent,
+            acked: self.acked,
+            acked_per_s: self.measured_acks as f64 / measured_s.max(0.001),
+            ack: Pair::of(&self.ack),
+            deliver: None,
+        }
+    }
+
+    /// `sent 1000 acked 990 (495/s) ack p50 0.8 ms p99 2.0 ms`.
+    pub(super) fn line(&mut self, elapsed: Duration) -> String {
+        let (since, before) = core::mem::replace(&mut self.last_line, (elapsed, self.acked));
+        let rate = (self.acked - before) as f64 / elapsed.saturating_sub(since).as_secs_f64().max(0.001);
+        let mut line = format!(
+            "sent {}  acked {} ({rate:.0}/s)  ack {}",
+            self.sent,
+            self.acked,
+            self.ack.interval_line()
+        );
+        if !self.backlog.is_empty() {
+            line += &format!("  waiting {}", self.backlog.len());
+        }
+        if let Some(code) = self.last_refusal {
+            line += &format!("  refused {} ({code})", self.refused);
+        }
+        line
+    }
+}
+
+fn repeat(stage: &mut Stage, session: SessionNo, channel: ChannelId, id: ClientMsgId, body: &[u8]) {
+    stage.fleet.act(session, |client, now| client.repeat(now, channel, id, body));
+}

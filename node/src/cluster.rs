@@ -1,0 +1,268 @@
+//! `throng cluster start`: a local cluster of real processes in one command.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::ClusterStartArgs;
+use crate::error::Failure;
+use crate::identity;
+use crate::ready::Ready;
+
+/// How long a node may take until it serves.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Pause before a dead node is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long the nodes get to stop in order.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a local cluster is; kept in `cluster.json` so that a second start finds the same nodes on the same ports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LocalCluster {
+    /// Cluster id, hexadecimal.
+    pub cluster_id: String,
+    /// Shards, if not the default.
+    pub shards: Option<u32>,
+    /// The nodes.
+    pub nodes: Vec<LocalNode>,
+}
+
+/// One node of a local cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LocalNode {
+    /// Node number.
+    pub id: u64,
+    /// Clients.
+    pub client: SocketAddr,
+    /// Other nodes.
+    pub peer: SocketAddr,
+    /// Operations.
+    pub ops: SocketAddr,
+}
+
+/// File that describes the cluster, below its data directory.
+pub const CLUSTER_FILE: &str = "cluster.json";
+
+struct Running {
+    node: LocalNode,
+    child: Child,
+}
+
+/// Starts the cluster and stays until interrupted.
+///
+/// # Errors
+/// [`Failure`] if a node cannot be started or ends while it is being started.
+pub fn start(args: &ClusterStartArgs) -> Result<(), Failure> {
+    if !matches!(args.nodes, 1 | 3 | 5) {
+        return Err(Failure::Config(format!("--nodes {} is not 1, 3 or 5: a majority needs an odd number", args.nodes)));
+    }
+    let cluster = load_or_lay_out(args)?;
+    identity::load_or_make_key(&args.data_dir.join("keys"))?;
+    crate::certificate::paths(None, &args.data_dir.join("keys"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::runtime("cannot start the async runtime", e))?;
+    runtime.block_on(supervise(args, &cluster))
+}
+
+fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
+    let dir = &args.data_dir;
+    let path = dir.join(CLUSTER_FILE);
+    let unreadable = |e: &dyn std::fmt::Display| Failure::runtime(format!("cannot use {}", path.display()), e);
+    if path.exists() {
+        let text = fs::read_to_string(&path).map_err(|e| unreadable(&e))?;
+        let cluster: LocalCluster = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
+        if cluster.nodes.len() as u64 != args.nodes {
+            return Err(Failure::Config(format!(
+                "{} holds a cluster of {} nodes; start it with --nodes {} or choose another --data-dir",
+                dir.display(),
+                cluster.nodes.len(),
+                cluster.nodes.len()
+            )));
+        }
+        return Ok(cluster);
+    }
+    fs::create_dir_all(dir).map_err(|e| Failure::runtime(format!("cannot make {}", dir.display()), e))?;
+    let cluster = lay_out(args)?;
+    let text = serde_json::to_string_pretty(&cluster).expect("plain fields always serialize");
+    fs::write(&path, text + "\n").map_err(|e| Failure::runtime(format!("cannot write {}", path.display()), e))?;
+    Ok(cluster)
+}
+
+fn lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
+    let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut free = FreePorts::default();
+    let mut nodes = Vec::new();
+    for id in 1..=args.nodes {
+        let ports = if args.port == 0 {
+            [free.take()?, free.take()?, free.take()?]
+        } else {
+            let base = u64::from(args.port) + 10 * (id - 1);
+            let base = u16::try_from(base)
+                .ok()
+                .filter(|base| *base <= u16::MAX - 2)
+                .ok_or_else(|| Failure::Config(format!("--port {} leaves no room for the nodes", args.port)))?;
+            [base, base + 1, base + 2]
+        };
+        nodes.push(LocalNode { id, client: loopback(ports[0]), peer: loopback(ports[1]), ops: loopback(ports[2]) });
+    }
+    let id = crate::serve::random_id()?;
+    Ok(LocalCluster { cluster_id: throng_wire::ChannelId(id).to_string(), shards: args.shards, nodes })
+}
+
+/// Ports that were free for TCP and UDP a moment ago. All are held until the last is taken, so none is named twice.
+#[derive(Default)]
+struct FreePorts {
+    held: Vec<(TcpListener, UdpSocket)>,
+}
+
+impl FreePorts {
+    fn take(&mut self) -> Result<u16, Failure> {
+        for _ in 0..64 {
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| Failure::runtime("no free port", e))?;
+            let port = tcp.local_addr().map_err(|e| Failure::runtime("no free port", e))?.port();
+            if let Ok(udp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
+                self.held.push((tcp, udp));
+                return Ok(port);
+            }
+        }
+        Err(Failure::Runtime("no port is free for both TCP and UDP".into()))
+    }
+}
+
+fn ready_file(dir: &Path, id: u64) -> PathBuf {
+    dir.join(format!("node-{id}.ready.json"))
+}
+
+fn spawn(args: &ClusterStartArgs, cluster: &LocalCluster, node: &LocalNode) -> Result<Running, Failure> {
+    let dir = &args.data_dir;
+    let failed = |what: &str, e: std::io::Error| Failure::runtime(format!("node {}: {what}", node.id), e);
+    let program = std::env::current_exe().map_err(|e| failed("cannot find this program", e))?;
+    let log_path = dir.join(format!("node-{}.log", node.id));
+    let log = File::options().create(true).append(true).open(&log_path).map_err(|e| failed("cannot open its log", e))?;
+    let errors = log.try_clone().map_err(|e| failed("cannot open its log", e))?;
+    let ready = ready_file(dir, node.id);
+    if ready.exists() {
+        fs::remove_file(&ready).map_err(|e| failed("cannot remove its old ready file", e))?;
+    }
+    let peers: BTreeMap<u64, String> = cluster.nodes.iter().map(|n| (n.id, format!("{}={}", n.id, n.peer))).collect();
+    let mut command = Command::new(program);
+    command
+        .arg("serve")
+        .args(["--node-id", &node.id.to_string()])
+        .args(["--cluster-id", &cluster.cluster_id])
+        .args(["--peers", &peers.into_values().collect::<Vec<_>>().join(",")])
+        .args(["--listen", &node.client.to_string()])
+        .args(["--peer-listen", &node.peer.to_string()])
+        .args(["--ops-listen", &node.ops.to_string()])
+        .arg("--data-dir")
+        .arg(dir.join(format!("node-{}", node.id)))
+        .arg("--keys")
+        .arg(dir.join("keys"))
+        .arg("--ready-file")
+        .arg(&ready)
+        .arg("--exit-with-parent")
+        .stdin(std::process::Stdio::null())
+        .stdout(log)
+        .stderr(errors);
+    if let Some(shards) = cluster.shards {
+        command.args(["--shards", &shards.to_string()]);
+    }
+    let child = command.spawn().map_err(|e| failed("cannot start", e))?;
+    Ok(Running { node: node.clone(), child })
+}
+
+async fn supervise(args: &ClusterStartArgs, cluster: &LocalCluster) -> Result<(), Failure> {
+    let no_signals = |e| Failure::runtime("cannot watch for signals", e);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut running = Vec::new();
+    for node in &cluster.nodes {
+        running.push(spawn(args, cluster, node)?);
+    }
+    wait_ready(args, &mut running).await?;
+    println!("throng cluster of {} nodes serves; data in {}", running.len(), args.data_dir.display());
+    for Running { node, child } in &running {
+        let pid = child.id().unwrap_or_default();
+        println!("  node {} (pid {pid}): clients {}, operations {}", node.id, node.client, node.ops);
+    }
+    println!("try: throng status --ops {}", running[0].node.ops);
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            () = tokio::time::sleep(Duration::from_millis(100)) => reap(args, cluster, &mut running).await?,
+        }
+    }
+    stop(&mut running).await;
+    Ok(())
+}
+
+async fn wait_ready(args: &ClusterStartArgs, running: &mut [Running]) -> Result<(), Failure> {
+    let deadline = tokio::time::Instant::now() + READY_TIMEOUT;
+    for Running { node, child } in running {
+        let ready = ready_file(&args.data_dir, node.id);
+        while !ready.exists() {
+            let ended = child.try_wait().ok().flatten();
+            if ended.is_some() || tokio::time::Instant::now() >= deadline {
+                let log = args.data_dir.join(format!("node-{}.log", node.id));
+                return Err(Failure::Runtime(format!(
+                    "node {} {}; see {}",
+                    node.id,
+                    if ended.is_some() { "ended" } else { "is not ready yet" },
+                    log.display()
+                )));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ready::wait(&ready, Duration::from_secs(1), || true)?;
+    }
+    Ok(())
+}
+
+/// Reports nodes that ended and, if asked to, starts them again.
+async fn reap(args: &ClusterStartArgs, cluster: &LocalCluster, running: &mut Vec<Running>) -> Result<(), Failure> {
+    let mut index = 0;
+    while index < running.len() {
+        let Ok(Some(status)) = running[index].child.try_wait() else {
+            index += 1;
+            continue;
+        };
+        let Running { node, .. } = running.remove(index);
+        println!("node {} ended ({status})", node.id);
+        if args.restart {
+            tokio::time::sleep(RESTART_PAUSE).await;
+            let again = spawn(args, cluster, &node)?;
+            println!("node {} started again (pid {})", node.id, again.child.id().unwrap_or_default());
+            running.insert(index, again);
+            index += 1;
+        } else if running.is_empty() {
+            return Err(Failure::Runtime("all nodes have ended".into()));
+        }
+    }
+    Ok(())
+}
+
+async fn stop(running: &mut [Running]) {
+    for Running { child, .. } in running.iter() {
+        if let Some(pid) = child.id().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+            // A child that has ended meanwhile is what we want.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+    for Running { node, child } in running.iter_mut() {
+        if tokio::time::timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+            eprintln!("node {} did not stop within {STOP_TIMEOUT:?}, killing it", node.id);
+            let _ = child.kill().await;
+        }
+    }
+}

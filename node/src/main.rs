@@ -1,0 +1,55 @@
+//! `throng`: one binary for all roles and all commands.
+
+mod certificate;
+mod cli;
+mod cluster;
+mod config;
+mod connect;
+mod demo;
+mod error;
+mod identity;
+mod ops;
+mod ready;
+mod serve;
+mod status;
+mod talk;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, ClusterCommand, Command};
+use crate::error::Failure;
+
+/// mimalloc: sessions come and go in bursts and must not leave holes (docs/decisions/0007).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("throng: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Cluster { command: ClusterCommand::Start(args) } => cluster::start(&args),
+        Command::Token(args) => token::run(&args),
+        Command::Chat(args) => talk::chat(&args),
+        Command::Send(args) => talk::send(&args),
+        Command::Tail(args) => talk::tail(&args),
+        Command::History(args) => talk::history(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Demo => demo::run(),
+        Command::Config => {
+            print!("{}", config::DEFAULT_FILE);
+            Ok(())
+        }
+    }
+}

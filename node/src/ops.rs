@@ -1,0 +1,183 @@
+//! The operations port: health, status and metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use throng_router::{RouterHandle, RouterInput, RouterStatus};
+
+use crate::ready::Ready;
+
+/// How long the status of the router loop is waited for.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the operations port can see.
+pub struct Sources {
+    /// Addresses.
+    pub ready: Ready,
+    /// The router loop, if this process has one.
+    pub router: Option<RouterHandle>,
+    /// Sessions on the gateway loops of this process, by transport.
+    pub sessions: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Cluster id, hexadecimal.
+    pub cluster: String,
+    /// Voters of every shard.
+    pub voters: usize,
+}
+
+/// What `/status` shows.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Addresses.
+    pub ready: Ready,
+    /// Cluster id.
+    pub cluster: String,
+    /// Resident memory of the process, bytes.
+    pub resident_bytes: u64,
+    /// Sessions on the gateway loops.
+    pub gateway_sessions: u64,
+    /// Voters of every shard.
+    pub voters: usize,
+    /// Router and storage.
+    pub router: Option<RouterView>,
+}
+
+/// The router's part of `/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouterView {
+    /// Shards.
+    pub shards: usize,
+    /// Shards this node leads and serves.
+    pub serving: usize,
+    /// Shards without a leader that this node knows of.
+    pub leaderless: usize,
+    /// By shard: leader (0 = unknown), term, highest entry applied here.
+    pub shard_leader_term_applied: Vec<(u64, u64, u64)>,
+    /// Nodes with a working link.
+    pub links_up: Vec<u64>,
+    /// Gateway loops connected.
+    pub gateways: usize,
+    /// Sessions registered here.
+    pub registered_sessions: usize,
+    /// Bytes that the registry of sessions takes.
+    pub registry_bytes: usize,
+    /// Entries applied here, over all shards.
+    pub applied_entries: u64,
+}
+
+impl From<RouterStatus> for RouterView {
+    fn from(status: RouterStatus) -> Self {
+        Self {
+            shards: status.shards.len(),
+            serving: status.shards.iter().filter(|shard| shard.serving).count(),
+            leaderless: status.shards.iter().filter(|shard| shard.leader.is_none()).count(),
+            shard_leader_term_applied: status
+                .shards
+                .iter()
+                .map(|shard| (shard.leader.map_or(0, |node| node.0), shard.term, shard.applied))
+                .collect(),
+            links_up: status.links_up.iter().map(|node| node.0).collect(),
+            gateways: status.gateways,
+            registered_sessions: status.sessions,
+            registry_bytes: status.registry_bytes,
+            applied_entries: status.shards.iter().map(|shard| shard.applied).sum(),
+        }
+    }
+}
+
+impl Status {
+    /// Ready for traffic: every shard has a leader that this node knows of.
+    pub fn is_ready(&self) -> bool {
+        self.router.as_ref().is_none_or(|router| router.leaderless == 0)
+    }
+}
+
+/// Asks the router loop how it is doing. Blocks for up to two seconds.
+pub fn router_status(router: &RouterHandle) -> Option<RouterStatus> {
+    let (reply, answer) = crossbeam_channel::bounded(1);
+    router.try_send(RouterInput::Status(reply)).ok()?;
+    answer.recv_timeout(STATUS_TIMEOUT).ok()
+}
+
+impl Sources {
+    /// A snapshot; `None` if the router loop does not answer.
+    pub fn status(&self) -> Option<Status> {
+        let router = match &self.router {
+            Some(handle) => Some(router_status(handle)?.into()),
+            None => None,
+        };
+        Some(Status {
+            ready: self.ready.clone(),
+            cluster: self.cluster.clone(),
+            resident_bytes: throng_runtime::resident_bytes(),
+            gateway_sessions: (self.sessions)(),
+            voters: self.voters,
+            router,
+        })
+    }
+}
+
+/// The routes.
+pub fn routes(sources: Arc<Sources>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .with_state(sources)
+}
+
+/// The snapshot waits for another thread, so it is taken off the async one.
+async fn snapshot(sources: Arc<Sources>) -> Option<Status> {
+    tokio::task::spawn_blocking(move || sources.status()).await.ok().flatten()
+}
+
+async fn readyz(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    match snapshot(sources).await {
+        Some(status) if status.is_ready() => (StatusCode::OK, "ready\n"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: some shards have no leader\n"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not ready: the router loop does not answer\n"),
+    }
+}
+
+async fn status(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    match snapshot(sources).await {
+        Some(status) => {
+            let body = serde_json::to_string_pretty(&status).expect("plain fields always serialize");
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body + "\n")
+        }
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::CONTENT_TYPE, "application/json")],
+            "{\"error\":\"the router loop does not answer\"}\n".into(),
+        ),
+    }
+}
+
+async fn metrics(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    let text = snapshot(sources).await.map(|status| exposition(&status)).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// The Prometheus text format, version 0.0.4.
+fn exposition(status: &Status) -> String {
+    let mut text = String::new();
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    };
+    gauge("throng_resident_bytes", "Resident memory of the process.", status.resident_bytes);
+    gauge("throng_gateway_sessions", "Sessions on the gateway loops.", status.gateway_sessions);
+    if let Some(router) = &status.router {
+        gauge("throng_shards_serving", "Shards this node leads and serves.", router.serving as u64);
+        gauge("throng_shards_leaderless", "Shards without a known leader.", router.leaderless as u64);
+        gauge("throng_registered_sessions", "Sessions registered at users' shards.", router.registered_sessions as u64);
+        gauge("throng_registry_bytes", "Bytes the registry of sessions takes.", router.registry_bytes as u64);
+        gauge("throng_applied_entries", "Raft entries applied here.", router.applied_entries);
+    }
+    text
+}

@@ -1,0 +1,186 @@
+//! The roles router and storage: data directory, store, machines, and the thread that runs them.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::Receiver;
+use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, StoreDrivers};
+use throng_router_core::{FlushToken, Router, RouterConfig, applied};
+use throng_runtime::{Clock, Waker, unix_millis};
+use throng_storage::{FlushPolicy, Flusher, LogWriter, OpenError, OpenOptions, Opened, Report, RocksState, read_format};
+use throng_storage_core::store::{PersistToken, Store, StoreConfig};
+use throng_wire::{Epoch, NodeId, ShardId};
+
+use super::{ClusterFacts, random_id, random_u64};
+use crate::config::Config;
+use crate::error::Failure;
+
+/// Shards of a new cluster unless told otherwise.
+const SHARDS_DEFAULT: u32 = 64;
+
+/// History epoch of a cluster that was never restored from a backup.
+const FIRST_EPOCH: Epoch = Epoch(1);
+
+/// The running roles.
+pub(crate) struct RouterRole {
+    facts: ClusterFacts,
+    handle: RouterHandle,
+    peer_address: SocketAddr,
+    thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+impl RouterRole {
+    /// Opens the data directory and starts the threads.
+    ///
+    /// # Errors
+    /// [`Failure::Runtime`]: the directory is locked, of another cluster, version or shard count, or damaged; the
+    /// peer port is in use.
+    pub(crate) fn start(config: &Config) -> Result<Self, Failure> {
+        let options = open_options(config)?;
+        let opened = throng_storage::open(&config.data_dir, &options).map_err(refused)?;
+        let facts = ClusterFacts {
+            id: opened.format.cluster,
+            shards: opened.format.shards,
+            voters: config.peers.len().max(1),
+        };
+        let (handle, inputs, waker) =
+            RouterHandle::new().map_err(|e| Failure::runtime("cannot make the router's queue", e))?;
+        let plan = Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone() };
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("router".into())
+            .spawn(move || match plan.build(opened, inputs, waker) {
+                Ok(driver) => {
+                    let _ = ready.send(driver.local_addr().map_err(|e| Failure::runtime("peer port", e)));
+                    driver.run()
+                }
+                Err(failure) => {
+                    let _ = ready.send(Err(failure));
+                    Ok(())
+                }
+            })
+            .map_err(|e| Failure::runtime("cannot start the router thread", e))?;
+        let peer_address = is_ready.recv().map_err(|_| Failure::Runtime("the router thread broke".into()))??;
+        Ok(Self { facts, handle, peer_address, thread: Some(thread) })
+    }
+
+    pub(crate) fn facts(&self) -> &ClusterFacts {
+        &self.facts
+    }
+
+    pub(crate) fn handle(&self) -> &RouterHandle {
+        &self.handle
+    }
+
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        self.peer_address
+    }
+
+    /// Whether the thread lives; why not, if it ended.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) else { return Ok(()) };
+        match thread.join() {
+            Ok(Err(reason)) => Err(Failure::Runtime(reason)),
+            Ok(Ok(())) => Err(Failure::Runtime("the router thread ended".into())),
+            Err(_) => Err(Failure::Runtime("the router thread broke".into())),
+        }
+    }
+
+    pub(crate) fn stop(mut self) {
+        self.handle.send(RouterInput::Stop);
+        if let Some(thread) = self.thread.take()
+            && let Ok(Err(reason)) = thread.join()
+        {
+            tracing::warn!(%reason, "the router ended with an error");
+        }
+    }
+}
+
+fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
+    let found = read_format(&config.data_dir).map_err(refused)?;
+    let cluster = match (config.cluster, &found) {
+        (Some(given), _) => given,
+        (None, Some(format)) => format.cluster,
+        (None, None) if config.peers.len() > 1 => {
+            return Err(Failure::Config("a new node of a cluster needs --cluster-id, the same on all nodes".into()));
+        }
+        (None, None) => random_id()?,
+    };
+    let shards = config.shards.or(found.map(|format| format.shards)).unwrap_or(SHARDS_DEFAULT);
+    let mut options = OpenOptions::new(cluster, config.node, shards);
+    if config.keys.parent() == Some(config.data_dir.as_path()) {
+        options.foreign.extend(config.keys.file_name().map(|name| name.to_string_lossy().into_owned()));
+    }
+    Ok(options)
+}
+
+fn refused(error: OpenError) -> Failure {
+    Failure::Runtime(error.to_string())
+}
+
+struct Plan {
+    config: Config,
+    facts: ClusterFacts,
+    handle: RouterHandle,
+}
+
+impl Plan {
+    /// Recovers store and machines and starts the threads that make things durable.
+    fn build(self, opened: Opened, inputs: Receiver<RouterInput>, waker: Waker) -> Result<Driver<RocksState>, Failure> {
+        let (clock, seed) = (Clock::new(), random_u64()?);
+        let voters: Vec<NodeId> = match self.config.peers.is_empty() {
+            true => vec![self.config.node],
+            false => self.config.peers.keys().copied().collect(),
+        };
+        let (state, reader) = (opened.state.clone(), opened.log.reader());
+        let mut groups = Vec::new();
+        for shard in (0..self.facts.shards).map(ShardId) {
+            let at = applied(&state, shard).map_err(|e| Failure::runtime("state store", e))?;
+            groups.push(reader.recovered_group(shard, at.index, at.term).map_err(|e| Failure::runtime("log", e))?);
+        }
+        let store_config = StoreConfig::new(self.config.node, voters, self.facts.shards);
+        let store = Store::new(store_config, seed, clock.now(), groups, Box::new(reader))
+            .map_err(|e| Failure::runtime("recovery", e))?;
+        let mut router_config = RouterConfig::new(self.config.node, self.facts.shards, FIRST_EPOCH);
+        router_config.body_max = self.config.body_max;
+        let router = Router::new(router_config, seed, clock.now(), unix_millis(), store, state.clone())
+            .map_err(|e| Failure::runtime("recovery", e))?;
+        let drivers = self.drivers(opened, state)?;
+        let driver_config = DriverConfig {
+            node: self.config.node,
+            cluster: self.facts.id,
+            shards: self.facts.shards,
+            listen: self.config.peer_listen,
+            peers: self.config.peers.iter().filter(|(n, _)| **n != self.config.node).map(|(n, a)| (*n, *a)).collect(),
+            seed,
+        };
+        let listen = self.config.peer_listen;
+        Driver::new(driver_config, router, drivers, clock, inputs, waker)
+            .map_err(|e| Failure::runtime(format!("cannot listen on {listen} for other nodes"), e))
+    }
+
+    fn drivers(&self, opened: Opened, state: RocksState) -> Result<StoreDrivers, Failure> {
+        let report = self.handle.clone();
+        let log: LogWriter = opened
+            .log
+            .start(move |said| report.send(input(said, RouterInput::Persisted as fn(PersistToken) -> RouterInput)))
+            .map_err(|e| Failure::runtime("cannot start the log", e))?;
+        let report = self.handle.clone();
+        let flusher: Flusher<FlushToken> = Flusher::start(state, FlushPolicy::default(), move |said| {
+            report.send(input(said, RouterInput::Flushed as fn(FlushToken) -> RouterInput));
+        })
+        .map_err(|e| Failure::runtime("cannot start the flush thread", e))?;
+        Ok(StoreDrivers {
+            persist: Box::new(move |token, records| log.submit(token, records).map_err(|e| format!("log: {e}"))),
+            flush: Box::new(move |token, batch| flusher.submit(token, batch).map_err(|e| format!("state: {e}"))),
+        })
+    }
+}
+
+fn input<T>(said: Report<T>, durable: fn(T) -> RouterInput) -> RouterInput {
+    match said {
+        Report::Durable(token) => durable(token),
+        Report::Fatal(reason) => RouterInput::Fatal(reason),
+    }
+}

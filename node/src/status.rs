@@ -1,0 +1,76 @@
+//! `throng status`: how a node is doing.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::cli::StatusArgs;
+use crate::error::Failure;
+use crate::ops::Status;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest answer that is read: 65,536 shards at 64 bytes fit.
+const ANSWER_MAX: u64 = 8 << 20;
+
+/// Asks and prints.
+///
+/// # Errors
+/// [`Failure::Runtime`] if the node does not answer.
+pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let body = get(args.ops, "/status")?;
+    if args.json {
+        print!("{body}");
+        return Ok(());
+    }
+    let status: Status = serde_json::from_str(&body)
+        .map_err(|e| Failure::runtime(format!("{} answered something else than a status", args.ops), e))?;
+    print!("{}", describe(&status));
+    Ok(())
+}
+
+/// One HTTP/1.1 request; the answer ends with the connection.
+///
+/// # Errors
+/// [`Failure::Runtime`] if nobody answers or the answer is no success.
+pub fn get(address: SocketAddr, path: &str) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::runtime(format!("no node answers at {address}"), e);
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").map_err(failed)?;
+    let mut answer = String::new();
+    stream.take(ANSWER_MAX).read_to_string(&mut answer).map_err(failed)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| Failure::Runtime(format!("{address} does not speak HTTP; is it the operations port?")))?;
+    if head.split_whitespace().nth(1) != Some("200") {
+        let first = head.lines().next().unwrap_or_default();
+        return Err(Failure::Runtime(format!("{address}{path}: {first}: {}", body.trim())));
+    }
+    Ok(body.to_owned())
+}
+
+fn describe(status: &Status) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
+        "node {} (pid {}), cluster {}, {}\n",
+        status.ready.node,
+        status.ready.pid,
+        status.cluster,
+        if status.is_ready() { "ready" } else { "NOT READY: some shards have no leader" }
+    );
+    text += &format!("  memory    {:.1} MiB resident\n", mib(status.resident_bytes));
+    text += &format!("  gateway   {} sessions\n", status.gateway_sessions);
+    if let Some(router) = &status.router {
+        text += &format!(
+            "  shards    {} of {} led here, {} without a leader, {} voters each\n",
+            router.serving, router.shards, router.leaderless, status.voters
+        );
+        text += &format!("  links     up to nodes {:?}, {} gateway loops\n", router.links_up, router.gateways);
+        text += &format!(
+            "  registry  {} sessions in {} bytes; {} entries applied\n",
+            router.registered_sessions, router.registry_bytes, router.applied_entries
+        );
+    }
+    text
+}

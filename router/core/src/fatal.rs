@@ -1,0 +1,46 @@
+//! Why a replica stops.
+
+use throng_storage_core::state::StateError;
+
+use crate::entry::EntryError;
+
+/// The replica must stop: going on would make it differ from the others, or serve what it cannot vouch for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fatal {
+    /// An entry cannot be applied.
+    Entry(EntryError),
+    /// The state store failed; never retried.
+    State(StateError),
+    /// A row or a range of rows is not what was written.
+    CorruptRow(&'static str),
+}
+
+impl Fatal {
+    pub(crate) fn corrupt_row(field: &'static str) -> Self {
+        Self::CorruptRow(field)
+    }
+}
+
+impl core::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Entry(error) => error.fmt(f),
+            Self::State(error) => error.fmt(f),
+            Self::CorruptRow(field) => write!(f, "state row does not parse at {field}"),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+impl From<EntryError> for Fatal {
+    fn from(error: EntryError) -> Self {
+        Self::Entry(error)
+    }
+}
+
+impl From<StateError> for Fatal {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}

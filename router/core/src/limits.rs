@@ -1,0 +1,145 @@
+//! Limits of the router's core, with their arithmetic. Those marked *replicated* decide what an entry does at apply:
+//! every replica must agree on them, so changing one is a change of the machine version
+//! ([`crate::entry::VERSION`]), never of a configuration.
+
+use throng_wire::frame::ChannelClass;
+use throng_wire::limits::{BODY_MAX_CAP, INFLIGHT_PER_CHANNEL_MAX};
+
+// ---- replicated ----------------------------------------------------------------------------------------------------
+
+/// Sends that a channel remembers per device (contract C3). *Replicated.*
+pub const REMEMBERED_PER_DEVICE: usize = 16;
+
+/// Present members up to which every event moves each member's inbox row. *Replicated.*
+pub const INBOX_FANOUT_MEMBERS_MAX: usize = 500;
+
+/// Present members of a group. A loaded channel keeps its members in memory: 10,000 × about 100 bytes = 1 MB.
+/// *Replicated.*
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Present members of an open channel; same arithmetic. *Replicated.*
+pub const OPEN_MEMBERS_MAX: usize = 10_000;
+
+/// Users that ever were members of one channel: numbers are never given to another user, so their rows stay.
+/// *Replicated.*
+pub const MEMBERS_EVER_MAX: usize = 40_000;
+
+/// Devices of one member that a channel keeps records of; about 300 bytes each. *Replicated.*
+pub const DEVICES_PER_MEMBER_MAX: u16 = 1_024;
+
+/// Inbox rows of one user; above it the row that moved longest ago goes. *Replicated.*
+pub const INBOX_ROWS_MAX: usize = 20_000;
+
+/// Largest time stamp: 2⁴⁸ − 1 milliseconds, the year 10889. *Replicated.*
+pub const TS_MAX: u64 = (1 << 48) - 1;
+
+/// Present members that a channel of a class may have. *Replicated.*
+pub fn members_max(class: ChannelClass) -> usize {
+    match class {
+        ChannelClass::Direct => 2,
+        ChannelClass::Group => GROUP_MEMBERS_MAX,
+        ChannelClass::Open => OPEN_MEMBERS_MAX,
+    }
+}
+
+// ---- entries -------------------------------------------------------------------------------------------------------
+
+/// Commands in one Raft entry.
+pub const ENTRY_COMMANDS_MAX: usize = 4_096;
+
+/// Bytes of commands after which an entry is sealed: one Raft message's worth.
+pub const ENTRY_BYTES_SOFT: usize = 1024 * 1024;
+
+/// Largest entry: sealed at the soft limit, so at most one largest command above it, which is a full inbox update (16 +
+/// 16 + 10 + 10 bytes a row): 3.1 MiB.
+pub const ENTRY_BYTES_MAX: usize = ENTRY_BYTES_SOFT + INBOX_UPDATE_ROWS_MAX * 52 + 64;
+
+// ---- a shard's queues (on its leader) --------------------------------------------------------------------------------
+
+/// Entries of one shard that are proposed and not yet applied. While they are under way, further commands gather into
+/// one larger entry: batches grow with load, latency does not.
+pub const PROPOSALS_INFLIGHT_MAX: usize = 4;
+
+/// Commands of one shard that wait to be proposed; above it BUSY.
+pub const QUEUE_COMMANDS_MAX: usize = 65_536;
+
+/// Bytes of commands of one shard that wait to be proposed; above it BUSY.
+pub const QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Unanswered commands of one channel; above it BUSY, so that a hot channel leaves room for the others.
+pub const CHANNEL_COMMANDS_MAX: u32 = 8_192;
+
+/// Reads of one shard that wait for their read index; above it BUSY.
+pub const READS_MAX: usize = 65_536;
+
+/// Read-index rounds of one shard under way; further reads gather into the next.
+pub const READ_ROUNDS_MAX: usize = 2;
+
+/// Suggested wait after BUSY, milliseconds.
+pub const BUSY_RETRY_MS: u32 = 50;
+
+/// Suggested wait after UNAVAILABLE when no other leader is known, milliseconds: about an election.
+pub const UNAVAILABLE_RETRY_MS: u32 = 100;
+
+// ---- soft state ------------------------------------------------------------------------------------------------------
+
+/// Gateway links of one node.
+pub const GATEWAYS_MAX: usize = 4_096;
+
+/// Sessions registered at one node. 2²¹ × at most 300 bytes = 600 MB.
+pub const SESSIONS_MAX: usize = 1 << 21;
+
+/// Sessions of one user that hints go to; above it LIMIT.
+pub const SESSIONS_PER_USER_MAX: usize = 64;
+
+/// (gateway, channel) subscriptions at one node.
+pub const SUBSCRIPTIONS_MAX: usize = 1 << 21;
+
+// ---- memory and write-behind -----------------------------------------------------------------------------------------
+
+/// Bytes of recent events kept in memory, all channels together.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Bytes of decoded objects kept in memory, by estimate.
+pub const OBJECT_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Bytes applied but not flushed above which sends are BUSY: the state store does not keep up.
+pub const UNFLUSHED_BYTES_MAX: usize = 192 * 1024 * 1024;
+
+/// Flush batches cut and not yet flushed. With [`FLUSH_BYTES`] each that is 64 MiB; beyond it changes gather in memory
+/// up to [`UNFLUSHED_BYTES_MAX`].
+pub const FLUSHES_UNDER_WAY_MAX: usize = 16;
+
+/// A flush batch is cut at this many bytes,
+pub const FLUSH_BYTES: usize = 4 * 1024 * 1024;
+/// or at this many dirty rows,
+pub const FLUSH_ROWS: usize = 20_000;
+/// or when the oldest change is this old, milliseconds.
+pub const FLUSH_AGE_MS: u64 = 1_000;
+
+// ---- outbox between shards -------------------------------------------------------------------------------------------
+
+/// User rows in one inbox update: 1,024 × 48 bytes = 48 KiB.
+pub const OUTBOX_BATCH_ROWS: usize = 1_024;
+
+/// User rows in an update that is accepted: a full batch and one more channel, all of whose members joined or left.
+pub const INBOX_UPDATE_ROWS_MAX: usize = OUTBOX_BATCH_ROWS + MEMBERS_EVER_MAX;
+
+/// How long moved rows gather before they are sent, milliseconds. Online delivery does not wait for them.
+pub const OUTBOX_LINGER_MS: u64 = 20;
+
+/// An update that nobody answered is sent again after this, milliseconds.
+pub const OUTBOX_RESEND_MS: u64 = 1_000;
+
+/// Outbox pairs (from, to) drained per turn.
+pub const OUTBOX_DRAINS_PER_TURN: usize = 256;
+
+const _: () =
+    assert!(BODY_MAX_CAP < INBOX_UPDATE_ROWS_MAX * 52, "a send is smaller than the largest command");
+const _: () =
+    assert!(REMEMBERED_PER_DEVICE >= INFLIGHT_PER_CHANNEL_MAX, "a retry of any send in flight is remembered");
+const _: () =
+    assert!(UNFLUSHED_BYTES_MAX < EVENT_BYTES_MAX, "unflushed events cannot be evicted, so they must fit");
+const _: () = assert!(FLUSHES_UNDER_WAY_MAX * FLUSH_BYTES <= UNFLUSHED_BYTES_MAX);
+const _: () = assert!(INBOX_FANOUT_MEMBERS_MAX <= OUTBOX_BATCH_ROWS, "one channel's rows fit one update");
+const _: () = assert!(GROUP_MEMBERS_MAX <= MEMBERS_EVER_MAX && OPEN_MEMBERS_MAX <= MEMBERS_EVER_MAX);

@@ -1,0 +1,118 @@
+//! Cutting flush batches.
+
+use std::collections::VecDeque;
+
+use throng_storage_core::state::{StateRead, WriteBatch};
+use throng_wire::ids::ShardId;
+
+use super::Machines;
+use crate::limits::{FLUSH_BYTES, FLUSH_ROWS, FLUSHES_UNDER_WAY_MAX};
+use crate::state::batch::Batch;
+
+/// A flush batch: reported when it is written and flushed; reporting one reports all below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlushToken(pub u64);
+
+/// How much is to be flushed, and how far flushing has come.
+#[derive(Debug, Default)]
+pub(super) struct WriteBehind {
+    /// Rows of new events: they never change again, so they are encoded at once, and a cut has less to do.
+    events: Batch,
+    /// Rows and bytes of objects changed since the last cut, by estimate.
+    rows: usize,
+    bytes: usize,
+    is_dirty: bool,
+    /// Batches cut so far; a batch's number is its token.
+    cut: u64,
+    /// Batches under way, oldest first.
+    under_way: VecDeque<UnderWay>,
+    flushed: u64,
+}
+
+/// A batch that is cut and not yet flushed.
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    bytes: usize,
+    /// Recent events up to this mark are in it or in an earlier one.
+    mark: u64,
+}
+
+impl WriteBehind {
+    /// Bytes that wait to be cut, by estimate.
+    fn open_bytes(&self) -> usize {
+        self.events.bytes() + self.bytes
+    }
+
+    /// The open batch, for rows of new events.
+    pub(super) fn events(&mut self) -> &mut Batch {
+        &mut self.events
+    }
+
+    pub(super) fn add(&mut self, rows: usize, bytes: usize) {
+        self.rows += rows;
+        self.bytes += bytes;
+        self.is_dirty = true;
+    }
+
+    /// All batches up to this one are flushed.
+    pub(super) fn flushed(&self) -> u64 {
+        self.flushed
+    }
+}
+
+impl<S: StateRead> Machines<S> {
+    /// Whether something changed since the last cut.
+    pub fn is_dirty(&self) -> bool {
+        self.flush.is_dirty
+    }
+
+    /// Whether another batch may be cut; otherwise the state store does not keep up, and changes gather.
+    pub fn may_cut(&self) -> bool {
+        self.flush.under_way.len() < FLUSHES_UNDER_WAY_MAX
+    }
+
+    /// Whether enough changed to cut a batch before its time.
+    pub fn wants_flush(&self) -> bool {
+        self.flush.events.rows() + self.flush.rows >= FLUSH_ROWS || self.flush.open_bytes() >= FLUSH_BYTES
+    }
+
+    /// Bytes that are applied and not yet flushed, by estimate.
+    pub fn unflushed_bytes(&self) -> usize {
+        self.flush.open_bytes() + self.flush.under_way.iter().map(|batch| batch.bytes).sum::<usize>()
+    }
+
+    /// Cuts a batch: rows of everything that changed, and the applied index of every shard that did.
+    pub fn cut(&mut self) -> (FlushToken, WriteBatch) {
+        assert!(self.may_cut(), "the caller asked");
+        let flush = &mut self.flush;
+        flush.cut += 1;
+        let number = flush.cut;
+        flush.under_way.push_back(UnderWay { number, bytes: flush.open_bytes(), mark: self.recent.mark() });
+        let mut batch = core::mem::take(&mut flush.events);
+        (flush.rows, flush.bytes, flush.is_dirty) = (0, 0, false);
+        let (shards, all) = (self.shards.len() as u32, &mut self.shards);
+        self.channels.cut(number, |channel| {
+            let shard = ShardId::of_channel(&channel.id, shards);
+            channel.cut(all[shard.0 as usize].replica, &mut batch);
+        });
+        self.users.cut(number, |user| {
+            let shard = ShardId::of_user(&user.id, shards);
+            user.cut(all[shard.0 as usize].replica, &mut batch);
+        });
+        for (shard, number) in all.iter_mut().zip(0..) {
+            shard.cut(ShardId(number), shards, &mut batch);
+        }
+        (FlushToken(number), batch.finish())
+    }
+
+    /// A batch is written and flushed, and so are all before it.
+    pub fn handle_flushed(&mut self, token: FlushToken) {
+        assert!(token.0 <= self.flush.cut, "only a batch that was cut is flushed");
+        while let Some(batch) = self.flush.under_way.pop_front_if(|batch| batch.number <= token.0) {
+            self.flush.flushed = batch.number;
+            self.recent.flushed(batch.mark);
+        }
+        self.shrink();
+    }
+}

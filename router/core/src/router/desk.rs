@@ -1,0 +1,185 @@
+//! A shard's desk on the node that leads it: who waits for what, in what order.
+//!
+//! ```text
+//!   command ─► open batch ─ sealed when large or when its turn comes ─► proposed (at most 4) ─► applied ─► answered
+//!   read ────► waiting ───── one read index for all of a turn ────────► asked ─────────────► ready ───► answered
+//! ```
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use throng_base::Instant;
+use throng_storage_core::store::{ProposalId, ReadId};
+use throng_wire::ids::{ChannelId, NodeId, ServerTs, ShardId};
+use throng_wire::link::Request;
+
+use super::fanout::Link;
+use super::flights::Flight;
+use crate::entry::EntryBuilder;
+use crate::limits;
+
+/// Who waits for a command's outcome.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiter {
+    /// A gateway's request.
+    Request { link: Link, id: u64, flight: Flight },
+    /// The leader of a channel's shard: its rows are to be stored here.
+    Inbox { node: NodeId, channels: ShardId, batch: u64 },
+    /// This shard's outbox: rows that `dest` has stored are to be cleared.
+    Clear { dest: ShardId, batch: u64 },
+}
+
+/// What waits for a read index.
+#[derive(Clone, Debug)]
+pub(super) enum Read {
+    Request {
+        link: Link,
+        request: Request,
+    },
+    /// Behind reads of the same gateway that might subscribe it.
+    Unsubscribe {
+        link: Link,
+        channel: ChannelId,
+    },
+}
+
+/// Commands of one entry, and who waits for each.
+#[derive(Debug, Default)]
+struct Open {
+    entry: EntryBuilder,
+    waiters: Vec<Waiter>,
+}
+
+/// An entry that is ready to be proposed.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) payload: Bytes,
+    pub(super) waiters: Vec<Waiter>,
+}
+
+/// One shard's desk.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    /// This node leads and serves the shard.
+    pub(super) is_serving: bool,
+    pub(super) leader: Option<NodeId>,
+    pub(super) term: u64,
+    open: Open,
+    sealed: VecDeque<Sealed>,
+    /// Invariant: commands and bytes in `open` and `sealed`.
+    queued_commands: usize,
+    queued_bytes: usize,
+    proposed: VecDeque<(ProposalId, Vec<Waiter>)>,
+    reads: Vec<Read>,
+    rounds: VecDeque<(ReadId, Vec<Read>)>,
+    /// When to send from the outbox next.
+    pub(super) post_at: Option<Instant>,
+}
+
+impl Desk {
+    /// Whether another command finds room.
+    pub(super) fn has_room(&self) -> bool {
+        self.queued_commands < limits::QUEUE_COMMANDS_MAX && self.queued_bytes < limits::QUEUE_BYTES_MAX
+    }
+
+    /// Queues a command. The caller has asked [`Desk::has_room`].
+    pub(super) fn push(&mut self, waiter: Waiter, ts: ServerTs, encode: impl FnOnce(&mut EntryBuilder)) {
+        let before = self.open.entry.bytes();
+        encode(&mut self.open.entry);
+        self.open.waiters.push(waiter);
+        assert_eq!(self.open.entry.len(), self.open.waiters.len(), "every command has its waiter");
+        self.queued_commands += 1;
+        self.queued_bytes += self.open.entry.bytes() - before;
+        let full = self.open.entry.len() >= limits::ENTRY_COMMANDS_MAX
+            || self.open.entry.bytes() >= limits::ENTRY_BYTES_SOFT;
+        if full {
+            self.seal(ts);
+        }
+    }
+
+    fn seal(&mut self, ts: ServerTs) {
+        let Open { entry, waiters } = core::mem::take(&mut self.open);
+        self.sealed.push_back(Sealed { payload: entry.seal(ts), waiters });
+    }
+
+    /// The next entry to propose, if one may be.
+    pub(super) fn next_entry(&mut self, ts: ServerTs) -> Option<Sealed> {
+        if self.proposed.len() >= limits::PROPOSALS_INFLIGHT_MAX {
+            return None;
+        }
+        if self.sealed.is_empty() && !self.open.entry.is_empty() {
+            self.seal(ts);
+        }
+        let sealed = self.sealed.pop_front()?;
+        self.queued_commands -= sealed.waiters.len();
+        self.queued_bytes = self.queued_bytes.saturating_sub(sealed.payload.len());
+        Some(sealed)
+    }
+
+    /// The store had no room: the entry keeps its place.
+    pub(super) fn put_back(&mut self, sealed: Sealed) {
+        self.queued_commands += sealed.waiters.len();
+        self.queued_bytes += sealed.payload.len();
+        self.sealed.push_front(sealed);
+    }
+
+    /// An entry was proposed.
+    pub(super) fn proposed(&mut self, id: ProposalId, waiters: Vec<Waiter>) {
+        self.proposed.push_back((id, waiters));
+    }
+
+    /// Who waits for a proposal that was committed or lost.
+    pub(super) fn take_proposal(&mut self, id: ProposalId) -> Option<Vec<Waiter>> {
+        let at = self.proposed.iter().position(|(known, _)| *known == id)?;
+        self.proposed.remove(at).map(|(_, waiters)| waiters)
+    }
+
+    /// Who waits for commands that were not proposed.
+    pub(super) fn take_queued(&mut self) -> Vec<Waiter> {
+        let mut waiters: Vec<Waiter> = self.sealed.drain(..).flat_map(|sealed| sealed.waiters).collect();
+        waiters.append(&mut core::mem::take(&mut self.open).waiters);
+        assert_eq!(waiters.len(), self.queued_commands, "every queued command is counted");
+        (self.queued_commands, self.queued_bytes) = (0, 0);
+        waiters
+    }
+
+    /// Queues a read; false if too many wait.
+    pub(super) fn push_read(&mut self, read: Read) -> bool {
+        let room = self.reads.len() < limits::READS_MAX;
+        if room {
+            self.reads.push(read);
+        }
+        room
+    }
+
+    /// Whether a read waits or is asked.
+    pub(super) fn has_reads(&self) -> bool {
+        !self.reads.is_empty() || !self.rounds.is_empty()
+    }
+
+    /// Whether a read index may be asked for.
+    pub(super) fn wants_round(&self) -> bool {
+        !self.reads.is_empty() && self.rounds.len() < limits::READ_ROUNDS_MAX
+    }
+
+    /// A read index was asked for everything that waits.
+    pub(super) fn asked(&mut self, id: ReadId) {
+        self.rounds.push_back((id, core::mem::take(&mut self.reads)));
+    }
+
+    /// What waits for a read index that is ready or lost.
+    pub(super) fn take_round(&mut self, id: ReadId) -> Vec<Read> {
+        let at = self.rounds.iter().position(|(known, _)| *known == id);
+        at.and_then(|at| self.rounds.remove(at)).map(|(_, reads)| reads).unwrap_or_default()
+    }
+
+    /// Reads for which no index was asked.
+    pub(super) fn take_reads(&mut self) -> Vec<Read> {
+        core::mem::take(&mut self.reads)
+    }
+
+    /// Whether a turn might propose or ask something.
+    pub(super) fn has_work(&self) -> bool {
+        self.queued_commands > 0 || !self.reads.is_empty()
+    }
+}

@@ -1,0 +1,362 @@
+//! The router of a node: it leads what the store leads, and answers who asks.
+//!
+//! ```text
+//!   ToRouter ──► commands ─► desk of the shard ─ one entry per turn ─► Store::propose ┐
+//!            └─► reads ────► desk of the shard ─ one index per turn ─► Store::read_index
+//!                                                                                     ▼
+//!   Reply ◄──── outcome, by place in the entry ◄── Machines::apply ◄── Committed ◄── Store
+//!   Deliver, Hint ◄──────── effects ◄──────────────────┘  └──► dirty objects ──► Flush
+//! ```
+//!
+//! **Calling.** Feed a bounded number of inputs, then drain [`Router::poll_output`] to `None`. What the inputs of a
+//! turn asked for is proposed together: one entry per shard.
+//!
+//! **Answers.** Every request gets exactly one, unless its link breaks: from apply, from a read, or at once a refusal.
+//! On loss of leadership all that wait are told to retry.
+//!
+//! **Time.** `now` paces timers; the wall clock ([`Router::handle_wall_clock`]) is only ever written into entries.
+
+mod answer;
+mod commands;
+mod config;
+mod desk;
+mod fanout;
+mod flights;
+mod lead;
+mod output;
+mod post;
+mod reads;
+mod registry;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use throng_base::Instant;
+use throng_storage_core::state::StateRead;
+use throng_storage_core::store::{Committed, PersistToken, Store, StoreOutput};
+use throng_wire::ids::{NodeId, ServerTs, ShardId};
+use throng_wire::link::{GatewayId, ToRouter};
+
+use crate::fatal::Fatal;
+use crate::hash::Keyed;
+use crate::limits;
+use crate::machines::{Applied, FlushToken, Machines, MemoryUse};
+use crate::outcome::Outcome;
+
+pub use config::RouterConfig;
+pub use output::{Output, PeerMessage};
+
+use desk::Desk;
+use fanout::Fanout;
+use flights::Flights;
+use post::Post;
+
+/// The router of a node. See the [module](self) for the calling order.
+pub struct Router<S> {
+    config: RouterConfig,
+    store: Store,
+    machines: Machines<S>,
+    /// By shard.
+    desks: Vec<Desk>,
+    fanout: Fanout,
+    flights: Flights,
+    post: Post,
+    /// Shards whose desk has something to propose or to ask.
+    busy: BTreeSet<ShardId>,
+    /// Shards for whose desk the store had no room,
+    blocked: BTreeSet<ShardId>,
+    /// and when they try again.
+    retry_at: Option<Instant>,
+    /// Since when something is unflushed.
+    dirty_since: Option<Instant>,
+    now: Instant,
+    wall: ServerTs,
+    /// Entries to apply, oldest first. Bounded by what the store hands out at once.
+    committed: VecDeque<(ShardId, Committed)>,
+    /// Reused between turns.
+    outcomes: Vec<Outcome>,
+    is_stopped: bool,
+}
+
+/// Counters and sizes, for metrics and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouterStats {
+    /// Sessions registered here.
+    pub sessions: usize,
+    /// Bytes the registry's tables take.
+    pub registry_bytes: usize,
+    /// (gateway, channel) subscriptions here.
+    pub subscriptions: usize,
+    /// Commands that wait for their answer.
+    pub commands: usize,
+    /// What the machines hold in memory.
+    pub memory: MemoryUse,
+}
+
+/// How long desks wait that the store had no room for.
+const RETRY: core::time::Duration = core::time::Duration::from_millis(5);
+
+impl<S: StateRead> Router<S> {
+    /// A router over a store and the applied state. The store must have been told [`crate::applied`] of every shard.
+    /// `seed` keys look-up tables and draws ticket numbers; a node never starts twice with the same one.
+    ///
+    /// # Errors
+    /// [`Fatal`] if the state cannot be read; the node must not start.
+    pub fn new(
+        config: RouterConfig,
+        seed: u64,
+        now: Instant,
+        wall_ms: u64,
+        store: Store,
+        state: S,
+    ) -> Result<Self, Fatal> {
+        let machines = Machines::load(state, config.shards, seed, config.memory)?;
+        let keyed = Keyed::new(seed);
+        Ok(Self {
+            desks: (0..config.shards).map(|_| Desk::default()).collect(),
+            fanout: Fanout::new(config.shards, keyed),
+            flights: Flights::new(keyed),
+            post: Post::new(seed),
+            busy: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            retry_at: None,
+            dirty_since: None,
+            now,
+            wall: ServerTs(wall_ms),
+            committed: VecDeque::new(),
+            outcomes: Vec::new(),
+            is_stopped: false,
+            config,
+            store,
+            machines,
+        })
+    }
+
+    /// A gateway's link stands: it learns who leads. Beyond [`limits::GATEWAYS_MAX`] links nothing happens.
+    pub fn handle_gateway_up(&mut self, now: Instant, gateway: GatewayId) {
+        self.advance(now);
+        if self.fanout.link_up(gateway) {
+            let shards = (0..self.config.shards).map(ShardId).map(|shard| self.leads(shard)).collect();
+            self.fanout.tell_leads(gateway, shards);
+        }
+    }
+
+    /// A gateway's link broke: its registrations and subscriptions are gone.
+    pub fn handle_gateway_down(&mut self, now: Instant, gateway: GatewayId) {
+        self.advance(now);
+        self.fanout.link_down(gateway);
+    }
+
+    /// A message from a gateway whose link stands.
+    pub fn handle_gateway(&mut self, now: Instant, gateway: GatewayId, message: ToRouter) {
+        self.advance(now);
+        let Some(link) = self.fanout.link(gateway).filter(|_| !self.is_stopped) else { return };
+        match message {
+            ToRouter::Request(request) => self.request(link, request),
+            ToRouter::Unsubscribe { channel } => self.unsubscribe(link, channel),
+            ToRouter::Unregister { user, session } => self.unregister(link, user, session),
+        }
+    }
+
+    /// A message from another node.
+    pub fn handle_peer(&mut self, now: Instant, node: NodeId, message: PeerMessage) {
+        self.advance(now);
+        if self.is_stopped {
+            return;
+        }
+        match message {
+            PeerMessage::Raft(batch) => self.store.handle_peer(now, node, batch),
+            PeerMessage::Router(message) => self.handle_router(node, message),
+        }
+    }
+
+    /// The link to a node broke.
+    pub fn handle_peer_down(&mut self, now: Instant, node: NodeId) {
+        self.advance(now);
+        self.store.handle_peer_down(now, node);
+    }
+
+    /// A group commit is durable, and so are all before it.
+    pub fn handle_persisted(&mut self, now: Instant, token: PersistToken) {
+        self.advance(now);
+        if !self.is_stopped {
+            self.store.handle_persisted(now, token);
+        }
+    }
+
+    /// A flush batch is written and flushed.
+    pub fn handle_flushed(&mut self, now: Instant, token: FlushToken) {
+        self.advance(now);
+        self.machines.handle_flushed(token);
+    }
+
+    /// The wall clock, Unix milliseconds: fed every turn, written into entries.
+    pub fn handle_wall_clock(&mut self, unix_ms: u64) {
+        self.wall = ServerTs(unix_ms);
+    }
+
+    /// Timers.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        if self.is_stopped {
+            return;
+        }
+        self.store.handle_timeout(now);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.busy.append(&mut self.blocked);
+        }
+        self.post_due();
+    }
+
+    /// When [`Router::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_stopped {
+            return None;
+        }
+        let flush =
+            self.dirty_since.filter(|_| self.machines.may_cut()).map(|since| since + self.config.flush_age);
+        [self.store.poll_timeout(), self.retry_at, flush, self.post.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next effect to carry out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.fanout.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.is_stopped {
+                return None;
+            }
+            match self.turn() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(reason) => self.stop(reason),
+            }
+        }
+    }
+
+    /// The store, for metrics.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Hands leadership of a shard to another node, as an operator asks.
+    pub fn transfer_leader(&mut self, now: Instant, shard: ShardId, to: NodeId) {
+        self.advance(now);
+        self.store.transfer_leader(now, shard, to);
+    }
+
+    /// Gives all leaderships away: the node is about to stop.
+    pub fn retire(&mut self, now: Instant) {
+        self.advance(now);
+        self.store.retire(now);
+    }
+
+    /// The machines, to compare replicas and for metrics.
+    pub fn machines(&mut self) -> &mut Machines<S> {
+        &mut self.machines
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self) -> RouterStats {
+        let (sessions, registry_bytes) = self.fanout.sessions();
+        let subscriptions = self.fanout.subscriptions();
+        let (commands, memory) = (self.flights.len(), self.machines.memory());
+        RouterStats { sessions, registry_bytes, subscriptions, commands, memory }
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn stop(&mut self, reason: Fatal) {
+        self.is_stopped = true;
+        self.fanout.outputs.push_back(Output::Fatal { reason });
+    }
+
+    fn desk(&mut self, shard: ShardId) -> &mut Desk {
+        &mut self.desks[shard.0 as usize]
+    }
+
+    /// Whether this node leads and serves the shard.
+    fn serves(&self, shard: ShardId) -> bool {
+        self.desks[shard.0 as usize].is_serving
+    }
+
+    /// Works until there is an output, or nothing left to do; true if something was done.
+    fn turn(&mut self) -> Result<bool, Fatal> {
+        // One entry at a time: its effects are handed out before the next one makes more.
+        if let Some((shard, entry)) = self.committed.pop_front() {
+            self.apply(shard, entry)?;
+            return Ok(true);
+        }
+        // Proposals before the store's outputs: what this turn proposes shares their group commit.
+        if self.propose_all() {
+            return Ok(true);
+        }
+        if let Some(output) = self.store.poll_output() {
+            self.handle_store(output)?;
+            return Ok(true);
+        }
+        self.machines.shrink();
+        Ok(self.flush_if_due())
+    }
+
+    fn handle_store(&mut self, output: StoreOutput) -> Result<(), Fatal> {
+        match output {
+            StoreOutput::Persist { token, records } => self.output(Output::Persist { token, records }),
+            StoreOutput::Send { node, batch } => {
+                self.output(Output::ToPeer { node, message: PeerMessage::Raft(batch) });
+            }
+            StoreOutput::Committed { shard, entries } => {
+                self.committed.extend(entries.into_iter().map(|entry| (shard, entry)));
+            }
+            StoreOutput::ReadReady { shard, read, .. } => {
+                for read in self.desk(shard).take_round(read) {
+                    self.serve(shard, read)?;
+                }
+            }
+            StoreOutput::Lost { shard, proposals, reads } => self.lost(shard, &proposals, &reads),
+            StoreOutput::Role { shard, leader, term, serving } => self.role(shard, leader, term, serving),
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, shard: ShardId, entry: Committed) -> Result<(), Fatal> {
+        let at = Applied { index: entry.index, term: entry.term };
+        self.outcomes.clear();
+        self.machines.apply(shard, at, &entry.payload, &mut self.outcomes, &mut self.fanout)?;
+        if let Some(waiters) = entry.proposal.and_then(|id| self.desk(shard).take_proposal(id)) {
+            self.answer_all(shard, waiters);
+        }
+        self.store.handle_applied(self.now, shard, entry.index);
+        self.post_soon(shard);
+        Ok(())
+    }
+
+    fn output(&mut self, output: Output) {
+        self.fanout.outputs.push_back(output);
+    }
+
+    fn flush_if_due(&mut self) -> bool {
+        if !self.machines.is_dirty() {
+            self.dirty_since = None;
+            return false;
+        }
+        let since = *self.dirty_since.get_or_insert(self.now);
+        let due = self.machines.wants_flush() || self.now >= since + self.config.flush_age;
+        if !due || !self.machines.may_cut() {
+            return false;
+        }
+        let (token, batch) = self.machines.cut();
+        self.dirty_since = None;
+        self.output(Output::Flush { token, batch });
+        true
+    }
+}
+
+const _: () = assert!(limits::ENTRY_BYTES_MAX <= throng_storage_core::store::limits::ENTRY_BYTES_MAX);
+const _: () = assert!(limits::PROPOSALS_INFLIGHT_MAX <= throng_storage_core::store::limits::PROPOSALS_MAX);

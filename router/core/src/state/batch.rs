@@ -1,0 +1,59 @@
+//! A flush batch in the making.
+
+use bytes::BytesMut;
+use throng_storage_core::state::{Change, Table, WriteBatch};
+
+use super::keys::Key;
+
+/// What the arena asks the allocator for at a time: more would be fresh pages for every batch.
+const ARENA_BYTES: usize = 64 * 1024;
+
+/// Rows that become durable together. Keys and values are cut from a shared arena, so a row costs no allocation of its
+/// own.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    arena: BytesMut,
+    changes: WriteBatch,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Rows so far.
+    pub(crate) fn rows(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a row.
+    pub(crate) fn put(&mut self, table: Table, key: &Key, value: impl FnOnce(&mut BytesMut)) {
+        self.put_at(table, key, value);
+    }
+
+    /// Adds a row under a key that is no object's.
+    pub(crate) fn put_at(&mut self, table: Table, key: &[u8], value: impl FnOnce(&mut BytesMut)) {
+        if self.arena.capacity() < key.len() {
+            self.arena.reserve(ARENA_BYTES);
+        }
+        self.arena.extend_from_slice(key);
+        let key = self.arena.split().freeze();
+        value(&mut self.arena);
+        let value = self.arena.split().freeze();
+        self.bytes += key.len() + value.len();
+        self.changes.push(Change::Put(table, key, value));
+    }
+
+    /// Removes a row.
+    pub(crate) fn delete(&mut self, table: Table, key: &Key) {
+        self.arena.extend_from_slice(key);
+        self.changes.push(Change::Delete(table, self.arena.split().freeze()));
+    }
+
+    /// The changes, in the order they were made.
+    pub(crate) fn finish(self) -> WriteBatch {
+        self.changes
+    }
+}

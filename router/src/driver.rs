@@ -1,0 +1,364 @@
+//! The loop.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use throng_base::{Instant, Key};
+use throng_router_core::{FlushToken, Output, PeerMessage, Router};
+use throng_runtime::{Clock, Event, Interest, Poller, Waker, unix_millis};
+use throng_storage_core::entry::Record;
+use throng_storage_core::state::{StateRead, WriteBatch};
+use throng_storage_core::store::PersistToken;
+use throng_wire::{NodeId, ShardId};
+use throng_wire::link::{GatewayId, ToGateway};
+use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
+
+use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
+use crate::handle::{RouterInput, RouterStatus, ShardStatus};
+use crate::inbound::{Arrived, Inbound};
+use crate::limits::{INPUTS_PER_TURN, RETRY_FULL};
+use crate::peers::{PeerEvent, Peers};
+
+/// What the loop is told at start.
+pub struct DriverConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Cluster id.
+    pub cluster: [u8; 16],
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// Where to accept other nodes and gateways.
+    pub listen: SocketAddr,
+    /// The other nodes.
+    pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// For jitter.
+    pub seed: u64,
+}
+
+/// The threads that make things durable; both take work without waiting and report tokens to the loop's handle.
+pub struct StoreDrivers {
+    /// Takes a group commit. The machine bounds how many are under way, so a full queue is a bug or a dead thread.
+    pub persist: Box<dyn FnMut(PersistToken, Vec<Record>) -> Result<(), String> + Send>,
+    /// Takes a batch of applied state.
+    pub flush: Box<dyn FnMut(FlushToken, WriteBatch) -> Result<(), String> + Send>,
+}
+
+/// The loop's state.
+pub struct Driver<S: StateRead> {
+    router: Router<S>,
+    drivers: StoreDrivers,
+    clock: Clock,
+    poller: Poller,
+    waker: Waker,
+    inputs: Receiver<RouterInput>,
+    peers: Peers,
+    inbound: Inbound,
+    gateways: Gateways,
+    arrived: Vec<Arrived>,
+    retry_at: Option<Instant>,
+    stop: Option<Result<(), String>>,
+    node: NodeId,
+    shards: u32,
+}
+
+const TOKEN_WAKER: u64 = 0;
+const TOKEN_LISTENER: u64 = 1;
+/// Tokens of dialled links: this plus the node's number.
+const TOKEN_PEER: u64 = 1 << 62;
+/// Tokens of accepted connections: this plus the slab key (whose generation keeps below 2³⁰ in practice; a clash
+/// would only cost a spurious look).
+const TOKEN_INBOUND: u64 = 1 << 63;
+
+impl<S: StateRead> Driver<S> {
+    /// Binds the peer port; the machine comes from the caller, recovered.
+    ///
+    /// # Errors
+    /// The address is in use, or out of descriptors.
+    pub fn new(
+        config: DriverConfig,
+        router: Router<S>,
+        drivers: StoreDrivers,
+        clock: Clock,
+        inputs: Receiver<RouterInput>,
+        waker: Waker,
+    ) -> std::io::Result<Self> {
+        let hello = PeerHello {
+            protocol: throng_wire::peer::PEER_PROTOCOL,
+            role: PeerRole::Node(config.node),
+            cluster: config.cluster,
+            shards: config.shards,
+            node_name: format!("node {}", config.node),
+        };
+        let inbound = Inbound::new(config.listen, hello.clone())?;
+        let poller = Poller::new()?;
+        poller.register(&waker, TOKEN_WAKER, Interest::Read)?;
+        poller.register(inbound.listener(), TOKEN_LISTENER, Interest::Read)?;
+        let peers = Peers::new(hello, config.peers, config.seed, clock.now());
+        Ok(Self {
+            router,
+            drivers,
+            clock,
+            poller,
+            waker,
+            inputs,
+            peers,
+            inbound,
+            gateways: Gateways::new(),
+            arrived: Vec::new(),
+            retry_at: None,
+            stop: None,
+            node: config.node,
+            shards: config.shards,
+        })
+    }
+
+    /// The peer address really bound.
+    ///
+    /// # Errors
+    /// The listener is broken.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.inbound.listener().local_addr()
+    }
+
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// Why the node cannot go on: a failed write or sync, state that cannot be read, an entry it does not understand.
+    pub fn run(mut self) -> Result<(), String> {
+        let mut ready = Vec::new();
+        loop {
+            let now = self.clock.now();
+            let timeout = self.timeout(now);
+            self.poller.wait(&mut ready, timeout).map_err(|e| format!("router loop: epoll: {e}"))?;
+            self.turn(&ready);
+            if let Some(end) = self.stop.take() {
+                return end;
+            }
+        }
+    }
+
+    /// One turn. Priorities: timers (heartbeats must not wait for load), then what became durable and what gateways
+    /// of this process ask, then sockets, then all outputs.
+    fn turn(&mut self, ready: &[Event]) {
+        let now = self.clock.now();
+        self.router.handle_wall_clock(unix_millis());
+        if self.router.poll_timeout().is_some_and(|at| at <= now) {
+            self.router.handle_timeout(now);
+        }
+        self.peers.handle_timeout(now, &self.poller, peer_token);
+        self.inbound.handle_timeout(now);
+        self.waker.reset();
+        self.handle_inputs(now);
+        for event in ready {
+            self.handle_event(now, event);
+        }
+        self.handle_arrived(now);
+        self.drain(now);
+        self.flush(now);
+    }
+
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if !self.inputs.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        [self.router.poll_timeout(), self.peers.poll_timeout(), self.inbound.poll_timeout(), self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.since(now))
+    }
+
+    fn handle_inputs(&mut self, now: Instant) {
+        for _ in 0..INPUTS_PER_TURN {
+            let Ok(input) = self.inputs.try_recv() else { return };
+            match input {
+                RouterInput::Persisted(token) => self.router.handle_persisted(now, token),
+                RouterInput::Flushed(token) => self.router.handle_flushed(now, token),
+                RouterInput::Fatal(reason) => self.stop = Some(Err(reason)),
+                RouterInput::GatewayUp(gateway, sink) => {
+                    self.gateways.insert(gateway, GatewayOut::new(Reach::Local(sink)));
+                    self.router.handle_gateway_up(now, gateway);
+                }
+                RouterInput::Gateway(gateway, messages) => {
+                    for message in messages {
+                        self.router.handle_gateway(now, gateway, message);
+                    }
+                }
+                RouterInput::GatewayDown(gateway) => self.gateway_down(now, gateway),
+                // A receiver that has gone away no longer wants to know.
+                RouterInput::Status(reply) => drop(reply.try_send(self.status())),
+                RouterInput::Stop => self.stop = self.stop.take().or(Some(Ok(()))),
+            }
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: &Event) {
+        match event.token {
+            TOKEN_WAKER => {}
+            TOKEN_LISTENER => self.inbound.accept(now, &self.poller, inbound_token),
+            token if token & TOKEN_INBOUND != 0 => {
+                let key = Key::from_u64(token & !TOKEN_INBOUND);
+                self.inbound.handle_ready(key, &self.poller, token, &mut self.arrived);
+            }
+            token => {
+                let node = NodeId(token & !TOKEN_PEER);
+                match self.peers.handle_ready(now, node, &self.poller, token) {
+                    PeerEvent::Nothing | PeerEvent::Up => {}
+                    PeerEvent::Down => self.router.handle_peer_down(now, node),
+                }
+            }
+        }
+    }
+
+    fn handle_arrived(&mut self, now: Instant) {
+        for arrived in core::mem::take(&mut self.arrived) {
+            match arrived {
+                Arrived::Raft(node, batch) => self.router.handle_peer(now, node, PeerMessage::Raft(batch)),
+                Arrived::Router(node, message) => self.router.handle_peer(now, node, PeerMessage::Router(message)),
+                Arrived::GatewayUp(gateway, key) => {
+                    self.gateways.insert(gateway, GatewayOut::new(Reach::Remote(key)));
+                    self.router.handle_gateway_up(now, gateway);
+                }
+                Arrived::Gateway(gateway, messages) => {
+                    for message in messages {
+                        self.router.handle_gateway(now, gateway, message);
+                    }
+                }
+                Arrived::GatewayDown(gateway) => self.gateway_down(now, gateway),
+            }
+        }
+    }
+
+    fn gateway_down(&mut self, now: Instant, gateway: GatewayId) {
+        if let Some(out) = self.gateways.remove(&gateway) {
+            self.router.handle_gateway_down(now, gateway);
+            if let Reach::Remote(key) = out.reach {
+                // Reported as gone already; what the close would report is not wanted again.
+                self.inbound.close(key, &mut Vec::new());
+            }
+        }
+    }
+
+    /// Carries out every output of the machine.
+    fn drain(&mut self, now: Instant) {
+        while let Some(output) = self.router.poll_output() {
+            match output {
+                Output::Persist { token, records } => {
+                    if let Err(reason) = (self.drivers.persist)(token, records) {
+                        self.stop = Some(Err(reason));
+                        return;
+                    }
+                }
+                Output::Flush { token, batch } => {
+                    if let Err(reason) = (self.drivers.flush)(token, batch) {
+                        self.stop = Some(Err(reason));
+                        return;
+                    }
+                }
+                Output::ToPeer { node, message } => {
+                    assert_ne!(node, self.node, "the machine answers itself without a link");
+                    self.peers.send(node, &match message {
+                        PeerMessage::Raft(batch) => PeerFrame::Raft(batch),
+                        PeerMessage::Router(message) => PeerFrame::Router(message),
+                    });
+                }
+                Output::ToGateway { gateway, message } => self.to_gateway(now, gateway, message),
+                Output::Fatal { reason } => {
+                    self.stop = Some(Err(reason.to_string()));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn to_gateway(&mut self, now: Instant, gateway: GatewayId, message: ToGateway) {
+        let Some(out) = self.gateways.get_mut(&gateway) else { return };
+        if out.push(message) == Verdict::CutOff {
+            tracing::error!(?gateway, "gateway takes nothing, cutting it off");
+            self.gateway_down(now, gateway);
+        }
+    }
+
+    /// Hands everything queued in this turn to gateways and links.
+    fn flush(&mut self, now: Instant) {
+        self.retry_at = None;
+        let gateways: Vec<GatewayId> =
+            self.gateways.iter().filter(|(_, out)| out.has_pending()).map(|(gateway, _)| *gateway).collect();
+        for gateway in gateways {
+            self.flush_gateway(now, gateway);
+        }
+        for node in self.peers.flush(now, &self.poller, peer_token) {
+            self.router.handle_peer_down(now, node);
+        }
+        if !self.arrived.is_empty() {
+            self.handle_arrived(now);
+            self.retry_at = Some(now);
+        }
+    }
+
+    fn flush_gateway(&mut self, now: Instant, gateway: GatewayId) {
+        let Some(out) = self.gateways.get_mut(&gateway) else { return };
+        while let Some(batch) = out.next_batch() {
+            match &mut out.reach {
+                Reach::Local(sink) => {
+                    if let Err(batch) = sink.try_send(batch) {
+                        out.put_back(batch);
+                        self.retry_at = Some(now + RETRY_FULL);
+                        return;
+                    }
+                }
+                Reach::Remote(key) => {
+                    let key = *key;
+                    // Encoded bytes wait on the link only up to a quarter of its room; the rest waits here, where
+                    // deliveries can still become LAGGED.
+                    if self.inbound.queued_bytes(key) > crate::limits::LINK_BYTES_MAX / 4 {
+                        out.put_back(batch);
+                        self.retry_at = Some(now + RETRY_FULL);
+                        return;
+                    }
+                    if !self.inbound.send(key, batch) {
+                        self.gateway_down(now, gateway);
+                        return;
+                    }
+                }
+            }
+        }
+        if let Some(GatewayOut { reach: Reach::Remote(key), .. }) = self.gateways.get(&gateway) {
+            self.inbound.flush(*key, &self.poller, inbound_token(*key), &mut self.arrived);
+        }
+    }
+
+    fn status(&mut self) -> RouterStatus {
+        let shards = (0..self.shards).map(ShardId).map(|shard| self.shard_status(shard)).collect();
+        let stats = self.router.stats();
+        RouterStatus {
+            shards,
+            links_up: self.peers.up(),
+            gateways: self.gateways.len(),
+            sessions: stats.sessions,
+            registry_bytes: stats.registry_bytes,
+        }
+    }
+
+    fn shard_status(&mut self, shard: ShardId) -> ShardStatus {
+        let applied = self.router.machines().applied(shard).index;
+        let store = self.router.store();
+        ShardStatus {
+            shard,
+            leader: store.leader(shard),
+            term: store.term(shard),
+            serving: store.is_serving(shard),
+            applied,
+        }
+    }
+}
+
+fn peer_token(node: NodeId) -> u64 {
+    TOKEN_PEER | node.0
+}
+
+fn inbound_token(key: Key) -> u64 {
+    TOKEN_INBOUND | (key.to_u64() & !TOKEN_INBOUND)
+}

@@ -1,0 +1,138 @@
+//! What waits for each gateway, and the policy when it does not keep up.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use throng_base::Key;
+use throng_wire::event::EventKind;
+use throng_wire::link::{GatewayId, ToGateway};
+use throng_wire::{ChannelId, Seq};
+
+use crate::limits::{GATEWAY_BATCH_MAX, GATEWAY_DELIVERIES_MAX, GATEWAY_MESSAGES_MAX};
+
+/// Where messages for a gateway loop of this process go.
+pub trait GatewaySink: Send {
+    /// Hands over a batch without waiting.
+    ///
+    /// # Errors
+    /// The batch, if the loop's queue is full.
+    fn try_send(&mut self, batch: Vec<ToGateway>) -> Result<(), Vec<ToGateway>>;
+}
+
+/// How a gateway is reached.
+pub(crate) enum Reach {
+    /// In this process.
+    Local(Box<dyn GatewaySink>),
+    /// Over the inbound link with this key.
+    Remote(Key),
+}
+
+/// One gateway.
+pub(crate) struct GatewayOut {
+    pub(crate) reach: Reach,
+    pending: VecDeque<ToGateway>,
+    /// Channels whose deliveries were dropped, with their newest head: one LAGGED each, not a queue.
+    lagged: BTreeMap<ChannelId, Seq>,
+}
+
+/// Whether a gateway can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Keep,
+    CutOff,
+}
+
+impl GatewayOut {
+    pub(crate) fn new(reach: Reach) -> Self {
+        Self { reach, pending: VecDeque::new(), lagged: BTreeMap::new() }
+    }
+
+    /// Queues a message. A delivery beyond the limit becomes LAGGED for its channel (contract C4: never silently); a
+    /// removal is never dropped, because the gateway learns rights only from this stream (contract C7).
+    pub(crate) fn push(&mut self, message: ToGateway) -> Verdict {
+        if self.pending.len() >= GATEWAY_DELIVERIES_MAX
+            && let ToGateway::Deliver { channel, event, .. } = &message
+            && event.kind != EventKind::LEFT
+        {
+            let head = self.lagged.entry(*channel).or_default();
+            *head = (*head).max(event.seq);
+            return Verdict::Keep;
+        }
+        self.pending.push_back(message);
+        if self.pending.len() > GATEWAY_MESSAGES_MAX { Verdict::CutOff } else { Verdict::Keep }
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty() || !self.lagged.is_empty()
+    }
+
+    /// The next batch; LAGGED goes out once the queue is short again.
+    pub(crate) fn next_batch(&mut self) -> Option<Vec<ToGateway>> {
+        if self.pending.len() < GATEWAY_DELIVERIES_MAX / 2 {
+            while let Some((channel, head)) = self.lagged.pop_first() {
+                self.pending.push_back(ToGateway::Lagged { channel, head });
+            }
+        }
+        if self.pending.is_empty() {
+            return None;
+        }
+        let size = self.pending.len().min(GATEWAY_BATCH_MAX);
+        Some(self.pending.drain(..size).collect())
+    }
+
+    /// Takes back a batch that found no room.
+    pub(crate) fn put_back(&mut self, batch: Vec<ToGateway>) {
+        for message in batch.into_iter().rev() {
+            self.pending.push_front(message);
+        }
+    }
+}
+
+/// All gateways, by id.
+pub(crate) type Gateways = BTreeMap<GatewayId, GatewayOut>;
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use throng_wire::{Event, MemberNo, ServerTs, UserId};
+
+    use super::*;
+
+    struct Never;
+
+    impl GatewaySink for Never {
+        fn try_send(&mut self, batch: Vec<ToGateway>) -> Result<(), Vec<ToGateway>> {
+            Err(batch)
+        }
+    }
+
+    fn event(seq: u64, kind: EventKind) -> ToGateway {
+        let event =
+            Event { seq: Seq(seq), kind, sender: MemberNo(1), ts: ServerTs(1), origin: None, body: Bytes::new() };
+        ToGateway::Deliver { channel: ChannelId([1; 16]), event, sender: UserId::NIL }
+    }
+
+    #[test]
+    fn dropped_deliveries_become_one_lagged_and_removals_stay() {
+        let mut gateway = GatewayOut::new(Reach::Local(Box::new(Never)));
+        let limit = GATEWAY_DELIVERIES_MAX as u64;
+        for seq in 1..=limit + 10 {
+            assert_eq!(gateway.push(event(seq, EventKind::MESSAGE)), Verdict::Keep);
+        }
+        assert_eq!(gateway.push(event(limit + 11, EventKind::LEFT)), Verdict::Keep);
+        let mut all = Vec::new();
+        while let Some(batch) = gateway.next_batch() {
+            all.extend(batch);
+        }
+        assert!(!gateway.has_pending());
+        assert_eq!(all.len() as u64, limit + 2, "the kept ones, the removal and one LAGGED");
+        let lagged = ToGateway::Lagged { channel: ChannelId([1; 16]), head: Seq(limit + 10) };
+        assert!(all.contains(&lagged) && all.contains(&event(limit + 11, EventKind::LEFT)));
+    }
+
+    #[test]
+    fn a_gateway_that_takes_nothing_is_cut_off() {
+        let mut gateway = GatewayOut::new(Reach::Local(Box::new(Never)));
+        let verdicts = (0..=GATEWAY_MESSAGES_MAX as u64).map(|seq| gateway.push(event(seq, EventKind::LEFT)));
+        assert_eq!(verdicts.filter(|verdict| *verdict == Verdict::CutOff).count(), 1);
+    }
+}

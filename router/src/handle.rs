@@ -1,0 +1,102 @@
+//! How other threads talk to the router loop.
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use throng_base::Full;
+use throng_router_core::FlushToken;
+use throng_runtime::Waker;
+use throng_storage_core::store::PersistToken;
+use throng_wire::link::{GatewayId, ToRouter};
+use throng_wire::{NodeId, ShardId};
+
+use crate::gateways::GatewaySink;
+use crate::limits::INPUTS_MAX;
+
+/// One input of the loop.
+pub enum RouterInput {
+    /// The log has synced everything through this token.
+    Persisted(PersistToken),
+    /// The state store has flushed everything through this token.
+    Flushed(FlushToken),
+    /// Log or state store failed; the node stops.
+    Fatal(String),
+    /// A gateway loop of this process is there.
+    GatewayUp(GatewayId, Box<dyn GatewaySink>),
+    /// It speaks.
+    Gateway(GatewayId, Vec<ToRouter>),
+    /// It is gone.
+    GatewayDown(GatewayId),
+    /// Somebody wants to know how the loop is doing.
+    Status(Sender<RouterStatus>),
+    /// Stop after this turn.
+    Stop,
+}
+
+/// How a node's shards are doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouterStatus {
+    /// By shard.
+    pub shards: Vec<ShardStatus>,
+    /// Nodes with a working link.
+    pub links_up: Vec<NodeId>,
+    /// Gateways connected.
+    pub gateways: usize,
+    /// Sessions registered at users' shards here.
+    pub sessions: usize,
+    /// Bytes that the registry of sessions takes.
+    pub registry_bytes: usize,
+}
+
+/// How one shard is doing on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardStatus {
+    /// Which.
+    pub shard: ShardId,
+    /// Its leader, as this node knows.
+    pub leader: Option<NodeId>,
+    /// Raft term.
+    pub term: u64,
+    /// Whether this node leads it and serves.
+    pub serving: bool,
+    /// Highest entry applied here.
+    pub applied: u64,
+}
+
+/// Sends inputs to the loop; cloned into every thread that has some.
+#[derive(Clone)]
+pub struct RouterHandle {
+    inputs: Sender<RouterInput>,
+    waker: Waker,
+}
+
+impl RouterHandle {
+    /// A handle and the loop's ends of it.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn new() -> std::io::Result<(Self, Receiver<RouterInput>, Waker)> {
+        let (inputs, receiver) = bounded(INPUTS_MAX);
+        let waker = Waker::new()?;
+        Ok((Self { inputs, waker: waker.clone() }, receiver, waker))
+    }
+
+    /// Hands over an input without waiting.
+    ///
+    /// # Errors
+    /// [`Full`] with the input if the queue is full or the loop has ended.
+    pub fn try_send(&self, input: RouterInput) -> Result<(), Full<RouterInput>> {
+        match self.inputs.try_send(input) {
+            Ok(()) => {
+                self.waker.wake();
+                Ok(())
+            }
+            Err(TrySendError::Full(input) | TrySendError::Disconnected(input)) => Err(Full(input)),
+        }
+    }
+
+    /// Hands over an input, waiting for room; only for threads that the loop itself never waits for.
+    pub fn send(&self, input: RouterInput) {
+        if self.inputs.send(input).is_ok() {
+            self.waker.wake();
+        }
+    }
+}

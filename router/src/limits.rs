@@ -1,0 +1,46 @@
+//! Limits of the router loop, with their arithmetic.
+
+use core::time::Duration;
+
+use throng_wire::limits::PEER_FRAME_MAX;
+
+/// Inputs waiting for the loop. A gateway's batch is one input; at 64 requests a batch this is half a million
+/// requests, far above what the machine admits.
+pub const INPUTS_MAX: usize = 8 * 1024;
+
+/// Inputs handled in one turn before outputs are drained: enough to fill an entry, little enough (about a
+/// millisecond) not to delay heartbeats.
+pub const INPUTS_PER_TURN: usize = 512;
+
+/// Messages waiting for one gateway above which deliveries become LAGGED.
+pub const GATEWAY_DELIVERIES_MAX: usize = 64 * 1024;
+
+/// Messages waiting for one gateway above which it is cut off: replies and removals are never dropped, so a gateway
+/// that takes none for this long has to register everything anew.
+pub const GATEWAY_MESSAGES_MAX: usize = 256 * 1024;
+
+/// Messages in one hand-over to a gateway.
+pub const GATEWAY_BATCH_MAX: usize = 1024;
+
+/// Bytes waiting on one link; beyond it Raft messages are dropped (Raft sends them again) and a gateway is cut off.
+pub const LINK_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Limits of one peer link. A frame is at most a batch of Raft messages (1 MiB) or of messages for a gateway.
+pub const LINK_LIMITS: throng_runtime::LinkLimits =
+    throng_runtime::LinkLimits { frame_max: PEER_FRAME_MAX, outgoing_max: LINK_BYTES_MAX };
+
+/// Connections to the peer port, nodes and gateways together.
+pub const INBOUND_MAX: u32 = 4096;
+
+/// A new connection says who it is within this time.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause before dialling a node again, doubled up to the maximum.
+pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// Longest pause.
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How soon a hand-over that found a full queue is tried again.
+pub const RETRY_FULL: Duration = Duration::from_millis(1);
+
+const _: () = assert!(GATEWAY_DELIVERIES_MAX < GATEWAY_MESSAGES_MAX);

@@ -1,0 +1,426 @@
+//! One Raft group on this node: what raft decides, turned into records, messages and committed entries.
+//!
+//! ```text
+//!   step / tick / propose ─► raft ─► Ready ─┬─ messages ────────────────► outbox (leader: at once)
+//!                                           ├─ entries + hard state ────► open group commit ─► durable()
+//!                                           ├─ persisted messages ──────► held until that commit is durable
+//!                                           └─ committed entries ───────► Committed ─► applied()
+//! ```
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use raft::eraftpb::{self, Message, MessageType};
+use raft::{RawNode, Ready, StateRole};
+use throng_base::Instant;
+use throng_wire::ids::{NodeId, ShardId};
+use throng_wire::peer::RaftMessage;
+
+use super::convert;
+use super::guard::{self, ElectionTimeouts, Refusal};
+use super::limits;
+use super::outbox::Outbox;
+use super::output::{Committed, PersistToken, ProposalId, ProposeError, ReadId, StoreOutput, StoreStats};
+use super::persists::{Pending, Persists};
+use super::proposals::Proposals;
+use super::raft_log::GroupLog;
+use super::reads::Reads;
+use crate::entry::{Entry, HardState};
+
+/// Where a group puts what a turn brings.
+pub(super) struct Turn<'a> {
+    pub(super) now: Instant,
+    pub(super) persists: &'a mut Persists,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) outputs: &'a mut VecDeque<StoreOutput>,
+}
+
+/// Who leads, as last reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Role {
+    leader: Option<NodeId>,
+    /// The leader's term, 0 without one: elections that nobody wins are not reported.
+    term: u64,
+    serving: bool,
+}
+
+/// Leadership is about to be given away: no new proposals, and off it goes when the open ones are answered.
+#[derive(Clone, Copy, Debug)]
+struct HandOver {
+    to: NodeId,
+    until: Instant,
+}
+
+/// One group.
+pub(super) struct Group {
+    shard: ShardId,
+    raw: RawNode<GroupLog>,
+    timeouts: ElectionTimeouts,
+    /// Elections begun since a leader was last known; spreads the attempts.
+    campaigns: u32,
+    proposals: Proposals,
+    reads: Reads,
+    /// The hard state in the newest record, durable or not.
+    saved: HardState,
+    /// `Ready`s in group commits that are not durable.
+    outstanding: u32,
+    /// The group commit of the newest of them.
+    last_token: PersistToken,
+    /// The newest `Ready`.
+    last_number: u64,
+    /// The newest `Ready` that replaced entries of an older one. What was durable before it says nothing about what
+    /// raft holds, so raft hears of no older `Ready` on its own.
+    barrier: u64,
+    /// Through where entries were handed out.
+    handed: u64,
+    applied: u64,
+    role: Role,
+    led_since: Option<Instant>,
+    hand_over: Option<HandOver>,
+}
+
+impl Group {
+    /// A group around a raft node that was just recovered.
+    pub(super) fn new(
+        shard: ShardId,
+        raw: RawNode<GroupLog>,
+        timeouts: ElectionTimeouts,
+        saved: HardState,
+        proposals_max: usize,
+    ) -> Self {
+        let applied = raw.raft.raft_log.applied;
+        let mut group = Self {
+            shard,
+            raw,
+            timeouts,
+            campaigns: 0,
+            proposals: Proposals::new(proposals_max),
+            reads: Reads::default(),
+            saved,
+            outstanding: 0,
+            last_token: PersistToken(0),
+            last_number: 0,
+            barrier: 0,
+            handed: applied,
+            applied,
+            role: Role::default(),
+            led_since: None,
+            hand_over: None,
+        };
+        group.touched();
+        group
+    }
+
+    /// After every call into raft: raft may have drawn an election time-out of its own.
+    fn touched(&mut self) {
+        if self.raw.raft.leader_id != 0 {
+            self.campaigns = 0;
+        }
+        let ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns);
+        self.raw.raft.set_randomized_election_timeout(ticks);
+    }
+
+    // What is known.
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    fn leading_term(&self) -> Option<u64> {
+        self.is_leader().then_some(self.raw.raft.term)
+    }
+
+    pub(super) fn leader(&self) -> Option<NodeId> {
+        (self.raw.raft.leader_id != 0).then_some(NodeId(self.raw.raft.leader_id))
+    }
+
+    pub(super) fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    /// Whether this node leads and has applied an entry of its own term.
+    pub(super) fn is_serving(&self) -> bool {
+        self.is_leader() && self.raw.store().terms().term(self.applied) == Some(self.raw.raft.term)
+    }
+
+    pub(super) fn led_since(&self) -> Option<Instant> {
+        self.led_since
+    }
+
+    pub(super) fn is_handing_over(&self) -> bool {
+        self.hand_over.is_some() || self.raw.raft.lead_transferee.is_some()
+    }
+
+    /// How many entries a follower is known to lack, `None` if it is not known to replicate.
+    pub(super) fn lag(&self, node: NodeId) -> Option<u64> {
+        let progress = self.raw.raft.prs().get(node.0)?;
+        let replicates = progress.state == raft::ProgressState::Replicate;
+        replicates.then(|| self.raw.raft.raft_log.last_index() - progress.matched)
+    }
+
+    pub(super) fn log(&self) -> &GroupLog {
+        self.raw.store()
+    }
+
+    /// Lets go of applied entries in memory.
+    pub(super) fn evict(&mut self, want: usize) -> usize {
+        let applied = self.applied;
+        self.raw.mut_store().evict(applied, want)
+    }
+
+    fn unapplied(&self) -> u64 {
+        self.raw.raft.raft_log.committed - self.applied
+    }
+
+    /// Whether everything raft has decided here is durable.
+    fn is_settled(&self) -> bool {
+        let raft = &self.raw.raft;
+        self.outstanding == 0
+            && raft.raft_log.unstable_entries().is_empty()
+            && (raft.term, raft.vote) == (self.saved.term, self.saved.vote)
+    }
+
+    // Inputs. Each returns whether there may be something to collect.
+
+    /// Begins an election at once.
+    pub(super) fn campaign(&mut self) {
+        self.campaigns += 1;
+        // An error would mean that raft is not ready to campaign; the election time-out tries again.
+        let _ = self.raw.campaign();
+        self.touched();
+    }
+
+    /// One tick. Returns whether an election began, and whether there is something to collect.
+    pub(super) fn tick(&mut self) -> (bool, bool) {
+        let busy = self.raw.tick();
+        let campaigned =
+            busy && matches!(self.raw.raft.state, StateRole::PreCandidate | StateRole::Candidate);
+        if campaigned {
+            self.campaigns = self.campaigns.saturating_add(1);
+        }
+        self.touched();
+        (campaigned, busy || self.hand_over.is_some())
+    }
+
+    /// A message from a voter to this one.
+    pub(super) fn step(&mut self, mut message: RaftMessage) -> Result<(), Refusal> {
+        guard::check(&self.raw.raft, &mut message, self.is_settled())?;
+        let message = convert::message_to_raft(message).ok_or(Refusal::Malformed)?;
+        // Errors are "dropped": a vote nobody asked for, a peer without progress.
+        let _ = self.raw.step(message);
+        self.touched();
+        Ok(())
+    }
+
+    pub(super) fn propose(&mut self, payload: Bytes, id: ProposalId) -> Result<(), ProposeError> {
+        if !self.is_leader() {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        }
+        if self.is_handing_over() || self.proposals.is_full() || self.unapplied() > limits::UNAPPLIED_MAX {
+            return Err(ProposeError::Busy);
+        }
+        let entry = eraftpb::Entry { data: payload, ..Default::default() };
+        let message = Message {
+            msg_type: MessageType::MsgPropose,
+            from: self.raw.raft.id,
+            entries: vec![entry].into(),
+            ..Default::default()
+        };
+        let appended = self.raw.raft.step(message);
+        self.touched();
+        appended.map_err(|_| ProposeError::Busy)?; // Too much is uncommitted.
+        self.proposals.add(self.raw.raft.raft_log.last_index(), self.raw.raft.term, id);
+        Ok(())
+    }
+
+    pub(super) fn read(&mut self, id: ReadId) -> Result<(), ProposeError> {
+        match self.leading_term() {
+            None => Err(ProposeError::NotLeader { leader: self.leader() }),
+            Some(term) if self.reads.add(id, term) => Ok(()),
+            Some(_) => Err(ProposeError::Busy),
+        }
+    }
+
+    /// A node cannot be reached: messages in flight to it are probably gone.
+    pub(super) fn unreachable(&mut self, node: NodeId) {
+        if self.is_leader() {
+            self.raw.report_unreachable(node.0);
+            self.touched();
+        }
+    }
+
+    /// Gives leadership to `to` as soon as the open proposals are answered, at the latest at `until`. False if there is
+    /// nothing to give, or it is on its way already.
+    pub(super) fn begin_hand_over(&mut self, to: NodeId, until: Instant) -> bool {
+        let begins = self.is_leader() && !self.is_handing_over();
+        if begins {
+            self.hand_over = Some(HandOver { to, until });
+        }
+        begins
+    }
+
+    /// A `Ready` of this group is durable.
+    pub(super) fn durable(&mut self, number: u64) {
+        assert!(self.outstanding > 0, "each Ready becomes durable once");
+        assert!(number <= self.last_number, "it was taken before");
+        self.outstanding -= 1;
+        if number < self.barrier {
+            return; // The barrier's own commit is in flight, and implies this one.
+        }
+        // With nothing outstanding the Readies without anything to write are done too.
+        let number = if self.outstanding == 0 { self.last_number } else { number };
+        self.raw.on_persist_ready(number);
+        self.touched();
+    }
+
+    /// The machines have applied the log through `index`.
+    pub(super) fn applied(&mut self, index: u64, outputs: &mut VecDeque<StoreOutput>) {
+        assert!(index <= self.handed, "only what was handed out can be applied");
+        if index <= self.applied {
+            return;
+        }
+        self.applied = index;
+        self.raw.advance_apply_to(index);
+        self.touched();
+        self.report_ready_reads(outputs);
+        self.report_role(outputs);
+    }
+
+    // Outputs.
+
+    /// Takes everything that is ready. Returns whether there is more.
+    pub(super) fn collect(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.begin_reads();
+        self.continue_hand_over(turn.now);
+        for _ in 0..limits::READIES_PER_TURN_MAX {
+            if !self.raw.has_ready() {
+                break;
+            }
+            self.take_ready(turn);
+        }
+        self.report_lost(turn.outputs);
+        self.report_ready_reads(turn.outputs);
+        self.led_since = if self.is_leader() { self.led_since.or(Some(turn.now)) } else { None };
+        self.report_role(turn.outputs);
+        self.raw.has_ready() || self.can_read()
+    }
+
+    /// Raft drops reads without a word before the leader has committed in its term.
+    fn can_read(&self) -> bool {
+        self.reads.wants_round() && self.is_leader() && self.raw.raft.commit_to_current_term()
+    }
+
+    fn begin_reads(&mut self) {
+        if self.can_read() {
+            let context = self.reads.begin_round();
+            self.raw.read_index(context.to_vec());
+            self.touched();
+        }
+    }
+
+    fn continue_hand_over(&mut self, now: Instant) {
+        if !self.is_leader() {
+            self.hand_over = None;
+        }
+        let Some(HandOver { to, until }) = self.hand_over else { return };
+        if self.proposals.is_empty() || now >= until {
+            self.hand_over = None;
+            self.raw.transfer_leader(to.0);
+            self.touched();
+        }
+    }
+
+    fn take_ready(&mut self, turn: &mut Turn<'_>) {
+        let mut ready = self.raw.ready();
+        self.last_number = ready.number();
+        assert!(ready.snapshot().is_empty(), "no snapshot passes the guard");
+        for message in ready.take_messages() {
+            turn.outbox.add(self.shard, message);
+        }
+        self.save(&mut ready, turn.persists);
+        for message in ready.take_persisted_messages() {
+            // They may tell of anything up to this Ready, so they wait for all of them.
+            match self.outstanding {
+                0 => turn.outbox.add(self.shard, message),
+                _ => turn.persists.hold(self.last_token, self.shard, message),
+            }
+        }
+        self.hand_out(ready.take_committed_entries(), turn.outputs);
+        for state in ready.take_read_states() {
+            self.reads.round_done(&state.request_ctx, state.index);
+        }
+        self.raw.advance_append_async(ready);
+        if self.outstanding == 0 {
+            self.raw.on_persist_ready(self.last_number);
+        }
+        self.touched();
+    }
+
+    /// Puts what must be durable into the open group commit, and what raft will read into memory. If only the commit
+    /// index moved, it travels with the group's next record: nothing waits for it.
+    fn save(&mut self, ready: &mut Ready, persists: &mut Persists) {
+        let entries = ready.take_entries();
+        if !ready.must_sync() {
+            assert!(entries.is_empty(), "entries must always be synced");
+            return;
+        }
+        let replaced = self.raw.mut_store().append(&entries);
+        if replaced && self.outstanding > 0 {
+            self.barrier = self.last_number;
+        }
+        let state = convert::hard_state_from_raft(&self.raw.raft.hard_state());
+        assert!(state.term >= self.saved.term && state.commit >= self.saved.commit, "hard state never falls");
+        let changed = (state != self.saved).then_some(state);
+        self.saved = state;
+        let entries: Vec<Entry> = entries.iter().map(convert::entry_from_raft).collect();
+        let pending = Pending { shard: self.shard, number: self.last_number };
+        self.last_token = persists.add(pending, changed, entries);
+        self.outstanding += 1;
+    }
+
+    fn hand_out(&mut self, entries: Vec<eraftpb::Entry>, outputs: &mut VecDeque<StoreOutput>) {
+        if entries.is_empty() {
+            return;
+        }
+        assert_eq!(entries[0].index, self.handed + 1, "committed entries come without gaps");
+        self.handed += entries.len() as u64;
+        let committed = entries.into_iter().map(|entry| Committed {
+            index: entry.index,
+            term: entry.term,
+            proposal: self.proposals.committed(entry.index, entry.term),
+            payload: entry.data,
+        });
+        outputs.push_back(StoreOutput::Committed { shard: self.shard, entries: committed.collect() });
+    }
+
+    fn report_lost(&mut self, outputs: &mut VecDeque<StoreOutput>) {
+        let term = self.leading_term();
+        let (proposals, reads) = (self.proposals.lost(term), self.reads.lost(term));
+        if !proposals.is_empty() || !reads.is_empty() {
+            outputs.push_back(StoreOutput::Lost { shard: self.shard, proposals, reads });
+        }
+    }
+
+    fn report_ready_reads(&mut self, outputs: &mut VecDeque<StoreOutput>) {
+        while let Some((index, read)) = self.reads.pop_ready(self.applied) {
+            outputs.push_back(StoreOutput::ReadReady { shard: self.shard, read, index });
+        }
+    }
+
+    fn report_role(&mut self, outputs: &mut VecDeque<StoreOutput>) {
+        let leader = self.leader();
+        let term = if leader.is_some() { self.term() } else { 0 };
+        let role = Role { leader, term, serving: self.is_serving() };
+        if role != self.role {
+            self.role = role;
+            let Role { leader, serving, .. } = role;
+            outputs.push_back(StoreOutput::Role { shard: self.shard, leader, term: self.term(), serving });
+        }
+    }
+
+    /// Adds what this group has counted.
+    pub(super) fn add_stats(&self, stats: &mut StoreStats) {
+        stats.tail_bytes += self.log().bytes() as u64;
+        stats.log_reads += self.log().reads();
+    }
+}

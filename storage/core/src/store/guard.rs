@@ -1,0 +1,278 @@
+//! What raft 0.7.0 must be protected from, in one place.
+//!
+//! | Pitfall of raft 0.7.0 | Guard |
+//! |---|---|
+//! | late rejections move `next_idx` below `matched` (raft-rs #557) | [`check`] drops rejections at or below `matched` |
+//! | `hup` reads all unapplied entries at once (#530) | no appends and proposals while too many wait to be applied |
+//! | followers forward proposals (#552) | only leaders propose; forwarded kinds are dropped |
+//! | unsafe defaults: no quorum check, no pre-vote, no limits | [`raft_config`] sets every field |
+//! | election time-outs come from `thread_rng` | [`ElectionTimeouts`] are written over them after every call |
+//! | hard state torn from its entries | one record per group and group commit (`persists.rs`) |
+//! | order of a `Ready`; asynchronous persistence | `group.rs`, in one function |
+//! | applied beyond committed, synced entries lost | refused at the start (`recover.rs`), never met with a panic later |
+//! | messages from strangers | the store knows its voters, links and messages must agree |
+//! | a hung disk under a leader that keeps its heartbeat | the store gives its leaderships away |
+//! | local messages from the network; term 0 skips all term checks | dropped |
+//!
+//! Raft trusts its peers: a message that contradicts itself or the log makes it panic, for example `to_commit is out
+//! of range`, an append after an index it does not have with term 0 (which "matches" what is missing), or votes that
+//! make a candidate a leader before its own log is durable. [`check`] lets nothing pass that leads there. A peer that
+//! lies within a well-formed message (acknowledging what it does not have) is not defended against: that is what the
+//! mutual authentication of nodes is for.
+
+use raft::eraftpb::MessageType;
+use raft::{Config, ReadOnlyOption, StateRole};
+use throng_base::Rng;
+use throng_wire::ids::ShardId;
+use throng_wire::peer::RaftMessage;
+
+use super::config::StoreConfig;
+use super::convert;
+use super::limits;
+use super::output::StoreStats;
+use super::raft_log::GroupLog;
+
+/// The node raft runs on.
+pub(super) type Raft = raft::Raft<GroupLog>;
+
+/// Raft's configuration with every field said (the defaults check no quorum, vote without asking first and limit nothing).
+pub(super) fn raft_config(config: &StoreConfig, applied: u64) -> Config {
+    Config {
+        id: config.node.0,
+        election_tick: config.election_ticks,
+        heartbeat_tick: config.heartbeat_ticks,
+        applied,
+        max_size_per_msg: limits::APPEND_BYTES_MAX,
+        max_inflight_msgs: limits::APPENDS_IN_FLIGHT_MAX,
+        check_quorum: true,
+        pre_vote: true,
+        min_election_tick: config.election_ticks,
+        max_election_tick: 2 * config.election_ticks,
+        read_only_option: ReadOnlyOption::Safe,
+        skip_bcast_commit: false,
+        batch_append: true,
+        priority: 0,
+        max_uncommitted_size: limits::UNCOMMITTED_BYTES_MAX,
+        max_committed_size_per_ready: limits::COMMITTED_BYTES_PER_READY_MAX,
+    }
+}
+
+/// Election time-outs as a pure function, because raft draws them from the thread's random generator. They are written
+/// over raft's own after *every* call ("only if changed" would depend on what raft drew).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ElectionTimeouts {
+    seed: u64,
+    min: u64,
+    /// Voters of the group, and this node's place among them counted from the group's preferred leader.
+    voters: u64,
+    place: u64,
+}
+
+impl ElectionTimeouts {
+    /// `place` is 0 for the preferred leader of the group.
+    pub(super) fn new(seed: u64, shard: ShardId, peer: u64, config: &StoreConfig, place: usize) -> Self {
+        let mut rng = Rng::new(seed).fork(u64::from(shard.0)).fork(peer);
+        Self {
+            seed: rng.next_u64(),
+            min: config.election_ticks as u64,
+            voters: config.voters.len() as u64,
+            place: place as u64,
+        }
+    }
+
+    /// Ticks, in `min..2 * min`. First attempts are staggered by place, so that the nodes of a group rarely split the
+    /// vote and the preferred one usually leads from the start; later attempts are spread over the whole range.
+    pub(super) fn ticks(&self, term: u64, campaigns: u32) -> usize {
+        let draw = Rng::new(self.seed).fork(term).fork(u64::from(campaigns)).next_u64();
+        let (from, to) = match campaigns {
+            0 => (self.place * self.min / self.voters, (self.place + 1) * self.min / self.voters),
+            _ => (0, self.min),
+        };
+        (self.min + from + draw % (to - from).max(1)) as usize
+    }
+}
+
+/// Why a message was not given to raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Kind,
+    Malformed,
+    Stale,
+    BeyondLog,
+    ApplyLag,
+}
+
+impl Refusal {
+    /// Counts it.
+    pub(super) fn count(self, stats: &mut StoreStats) {
+        let counter = match self {
+            Self::Kind => &mut stats.dropped_kind,
+            Self::Malformed => &mut stats.dropped_malformed,
+            Self::Stale => &mut stats.dropped_stale,
+            Self::BeyondLog => &mut stats.dropped_beyond_log,
+            Self::ApplyLag => &mut stats.dropped_apply_lag,
+        };
+        *counter += 1;
+    }
+}
+
+/// Malformed unless `holds`.
+fn ensure(holds: bool) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(Refusal::Malformed) }
+}
+
+/// Whether raft may see a message. `settled` says that everything this replica's raft has decided is durable.
+pub(super) fn check(raft: &Raft, message: &mut RaftMessage, settled: bool) -> Result<(), Refusal> {
+    let kind = convert::message_kind(message.kind).ok_or(Refusal::Kind)?;
+    check_fields(message, kind)?;
+    match kind {
+        MessageType::MsgAppend => check_append(raft, message),
+        MessageType::MsgAppendResponse => check_append_response(raft, message),
+        MessageType::MsgHeartbeat => check_heartbeat(raft, message),
+        MessageType::MsgRequestVoteResponse => check_vote(raft, message, settled),
+        MessageType::MsgTimeoutNow => check_timeout_now(raft, message),
+        MessageType::MsgHeartbeatResponse
+        | MessageType::MsgRequestVote
+        | MessageType::MsgRequestPreVote
+        | MessageType::MsgRequestPreVoteResponse => Ok(()),
+        // Local ones, forwarded ones (only leaders propose, read and transfer here), and snapshots, which this version
+        // does not have.
+        MessageType::MsgHup
+        | MessageType::MsgBeat
+        | MessageType::MsgPropose
+        | MessageType::MsgSnapshot
+        | MessageType::MsgUnreachable
+        | MessageType::MsgSnapStatus
+        | MessageType::MsgCheckQuorum
+        | MessageType::MsgTransferLeader
+        | MessageType::MsgReadIndex
+        | MessageType::MsgReadIndexResp => Err(Refusal::Kind),
+    }
+}
+
+/// What must hold whatever the group's state is. Term 0 marks local messages, for which raft skips its term checks; a
+/// priority would make raft refuse a vote in term 0, and panic over it.
+fn check_fields(message: &RaftMessage, kind: MessageType) -> Result<(), Refusal> {
+    ensure(message.term >= 1 && message.term <= limits::TERM_MAX)?;
+    ensure(message.log_term <= message.term && message.commit_term <= message.term)?;
+    ensure(message.index <= limits::INDEX_MAX && message.commit <= limits::INDEX_MAX)?;
+    ensure(message.reject_hint <= limits::INDEX_MAX)?;
+    ensure(message.request_snapshot == 0 && message.priority == 0)?;
+    ensure(message.context.len() <= limits::CONTEXT_BYTES_MAX)?;
+    ensure(message.entries.is_empty() || kind == MessageType::MsgAppend)
+}
+
+fn check_append(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> {
+    // Term 0 belongs to index 0 alone; raft takes it for a match with every index beyond its log.
+    ensure((message.index == 0) == (message.log_term == 0))?;
+    let mut term = message.log_term;
+    for (entry, index) in message.entries.iter().zip(message.index + 1..) {
+        // Membership does not change in this version, so nobody proposes such an entry.
+        ensure(entry.kind == 0)?;
+        ensure(entry.index == index && entry.index <= limits::INDEX_MAX)?;
+        ensure(entry.term >= term.max(1) && entry.term <= message.term)?;
+        term = entry.term;
+    }
+    let committed = raft.raft_log.committed;
+    if message.term >= raft.term && message.index >= committed {
+        // Every later leader has what is committed, so its terms from there on are no lower. This also ends raft's
+        // search for the point of conflict at the commit index.
+        ensure(raft.raft_log.term(committed).is_ok_and(|term| message.log_term >= term))?;
+    }
+    if !message.entries.is_empty() && committed - raft.raft_log.applied > limits::UNAPPLIED_MAX {
+        return Err(Refusal::ApplyLag);
+    }
+    Ok(())
+}
+
+fn check_append_response(raft: &Raft, message: &mut RaftMessage) -> Result<(), Refusal> {
+    if raft.state != StateRole::Leader || message.term != raft.term {
+        return Ok(());
+    }
+    ensure(message.index <= raft.raft_log.last_index())?;
+    if !message.reject {
+        return Ok(());
+    }
+    ensure(message.reject_hint <= message.index)?;
+    let matched = raft.prs().get(message.from).map_or(0, |progress| progress.matched);
+    if message.index <= matched || message.reject_hint < matched {
+        return Err(Refusal::Stale);
+    }
+    let terms = raft.store().terms();
+    if message.log_term > 0 && message.reject_hint <= terms.last_index() {
+        // Raft walks down from the hint one entry at a time; start it where the walk ends.
+        message.reject_hint = terms.agreement(message.reject_hint, message.log_term);
+    }
+    Ok(())
+}
+
+/// A leader commits on a follower only what that follower has acknowledged in this term, so this replica has lost
+/// synced entries (etcd #10166 panics here). It must not invent them: it goes without the heartbeat, and the counter says why.
+fn check_heartbeat(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> {
+    if message.term >= raft.term && message.commit > raft.raft_log.last_index() {
+        return Err(Refusal::BeyondLog);
+    }
+    Ok(())
+}
+
+/// Requests for votes leave only after everything before them is durable; an earlier vote answers nothing, and would
+/// make a leader whose log is not durable.
+fn check_vote(raft: &Raft, message: &RaftMessage, settled: bool) -> Result<(), Refusal> {
+    if message.term == raft.term && raft.state == StateRole::Candidate && !settled {
+        return Err(Refusal::Stale);
+    }
+    Ok(())
+}
+
+/// Only the leader itself hands over.
+fn check_timeout_now(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> {
+    if message.term != raft.term || message.from != raft.leader_id {
+        return Err(Refusal::Stale);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_wire::ids::NodeId;
+
+    use super::*;
+
+    fn config() -> StoreConfig {
+        StoreConfig::new(NodeId(2), vec![NodeId(1), NodeId(2), NodeId(3)], 4)
+    }
+
+    #[test]
+    fn no_unsafe_default_is_left() {
+        let raft = raft_config(&config(), 7);
+        raft.validate().expect("raft accepts it");
+        assert!(raft.check_quorum && raft.pre_vote);
+        assert_eq!((raft.id, raft.applied), (2, 7));
+        assert!(raft.max_uncommitted_size < u64::MAX && raft.max_committed_size_per_ready < u64::MAX);
+        assert!(raft.max_size_per_msg > 0);
+        assert!(raft.election_tick >= 10 * raft.heartbeat_tick);
+        assert_eq!(raft.read_only_option, ReadOnlyOption::Safe);
+    }
+
+    #[test]
+    fn election_timeouts_are_pure_bounded_and_staggered_at_first() {
+        let config = config();
+        let at = |place| ElectionTimeouts::new(9, ShardId(3), 2, &config, place);
+        for term in 0..200 {
+            let firsts: Vec<_> = (0..3).map(|place| at(place).ticks(term, 0)).collect();
+            assert!(firsts.is_sorted_by(|a, b| a < b), "{firsts:?}");
+            for campaigns in 0..4 {
+                let ticks = at(1).ticks(term, campaigns);
+                assert_eq!(ticks, at(1).ticks(term, campaigns));
+                assert!((config.election_ticks..2 * config.election_ticks).contains(&ticks));
+            }
+        }
+    }
+
+    #[test]
+    fn attempts_differ_from_each_other() {
+        let timeouts = ElectionTimeouts::new(9, ShardId(3), 2, &config(), 1);
+        let attempts: std::collections::BTreeSet<_> = (1..40).map(|n| timeouts.ticks(5, n)).collect();
+        assert!(attempts.len() > 5, "{attempts:?}");
+    }
+}

@@ -1,0 +1,442 @@
+//! All Raft groups of one node, as one machine.
+//!
+//! ```text
+//!                     ┌───────────────────────────── Store ─────────────────────────────┐
+//!   propose ─────────►│ group 0 ┐                                                        │
+//!   read_index ──────►│ group 1 ├─ one open group commit ─► Persist ──► the log: write, sync
+//!   handle_peer ─────►│   …     ├─ one batch per node ────► Send                │        │
+//!   handle_timeout ──►│ group n ┘                          Committed, ReadReady, Lost, Role
+//!   handle_persisted ◄┼───────────────────────────────────────────────────────┘        │
+//!                     └─────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! **Calling.** Feed any bounded number of inputs, then drain [`Store::poll_output`] to `None`; only groups that an
+//! input touched are looked at. Outputs come in the order in which they should begin: the group commit first, so that
+//! the disk works while messages travel (a leader's followers write while it does, thesis §10.2.1).
+//!
+//! **Persist before send.** A message that depends on a write is no output until [`Store::handle_persisted`] reports
+//! it. The driver cannot get this wrong.
+//!
+//! **Group commit.** What becomes ready while the log is busy gathers in one open group commit, with at most one record
+//! per group; a few may be in flight, and none overtakes another.
+//!
+//! **Proposals.** Each ends exactly once: in [`StoreOutput::Committed`] or in [`StoreOutput::Lost`]. It is lost as soon
+//! as this node leaves the term in which it proposed; the entry may still commit, and then carries no proposal.
+//!
+//! What is absent: membership change and snapshots (so the log is never truncated), leases, forwarding of proposals or
+//! reads to the leader. The guards that raft 0.7.0 needs are in `guard.rs`.
+
+mod balance;
+mod config;
+mod convert;
+mod group;
+mod guard;
+pub mod limits;
+mod outbox;
+mod output;
+mod persists;
+mod proposals;
+mod raft_log;
+mod reads;
+mod recover;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use throng_base::Instant;
+use throng_wire::ids::{NodeId, ShardId};
+use throng_wire::peer::RaftBatch;
+
+pub use config::{LogRead, LogReadError, NoLog, RecoverError, RecoveredGroup, StoreConfig, TermRun};
+pub use output::{Committed, PersistToken, ProposalId, ProposeError, ReadId, StoreOutput, StoreStats};
+
+use balance::Balance;
+use group::{Group, Turn};
+use outbox::Outbox;
+use persists::Persists;
+
+/// All Raft groups of one node. See the [module](self) for the calling order.
+pub struct Store {
+    config: StoreConfig,
+    /// By shard.
+    groups: Vec<Group>,
+    /// Groups to look at in the next turn, each once.
+    dirty: Vec<ShardId>,
+    is_dirty: Vec<bool>,
+    persists: Persists,
+    outbox: Outbox,
+    outputs: VecDeque<StoreOutput>,
+    balance: Balance,
+    next_tick: Instant,
+    /// The newest time an input brought.
+    now: Instant,
+    next_id: u64,
+    /// Bytes of entries in memory, over all groups.
+    tail_bytes: usize,
+    /// The group whose entries leave memory next.
+    evict_next: usize,
+    retired: bool,
+    stats: StoreStats,
+}
+
+impl Store {
+    /// Builds all groups from what was found on disk; groups without a log may be left out. A node that is its only
+    /// voter leads at once.
+    ///
+    /// # Errors
+    /// [`RecoverError`] if a group's past is impossible; the node must not start.
+    pub fn new(
+        config: StoreConfig,
+        seed: u64,
+        now: Instant,
+        groups: Vec<RecoveredGroup>,
+        log: Box<dyn LogRead>,
+    ) -> Result<Self, RecoverError> {
+        if let Some(why) = config.fault() {
+            return Err(RecoverError::Config(why));
+        }
+        let log: Arc<dyn LogRead> = Arc::from(log);
+        let found = by_shard(groups, config.shards)?;
+        let groups = found
+            .into_iter()
+            .map(|found| recover::group(&config, seed, found, log.clone()))
+            .collect::<Result<Vec<Group>, _>>()?;
+        let mut store = Self {
+            dirty: Vec::with_capacity(groups.len()),
+            is_dirty: vec![false; groups.len()],
+            persists: Persists::new(config.shards, config.persists_in_flight_max),
+            outbox: Outbox::default(),
+            outputs: VecDeque::new(),
+            balance: Balance::new(&config, now),
+            next_tick: now + config.tick,
+            now,
+            next_id: 1,
+            tail_bytes: groups.iter().map(|group| group.log().bytes()).sum(),
+            evict_next: 0,
+            retired: false,
+            stats: StoreStats::default(),
+            groups,
+            config,
+        };
+        store.begin();
+        Ok(store)
+    }
+
+    fn begin(&mut self) {
+        for shard in 0..self.config.shards {
+            if self.config.voters.len() == 1 {
+                self.stats.campaigns += 1;
+                self.groups[shard as usize].campaign();
+            }
+            self.touch(ShardId(shard)); // Committed entries may wait to be applied again.
+        }
+    }
+
+    fn touch(&mut self, shard: ShardId) {
+        let is_dirty = &mut self.is_dirty[shard.0 as usize];
+        if !*is_dirty {
+            *is_dirty = true;
+            self.dirty.push(shard);
+        }
+    }
+
+    fn group(&self, shard: ShardId) -> &Group {
+        &self.groups[shard.0 as usize]
+    }
+
+    fn group_mut(&mut self, shard: ShardId) -> &mut Group {
+        &mut self.groups[shard.0 as usize]
+    }
+
+    fn advance(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// Proposes an entry. One entry should carry many commands.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; nothing was proposed.
+    ///
+    /// # Panics
+    /// If the payload is empty (that is how a new leader's first entry is known), longer than
+    /// [`limits::ENTRY_BYTES_MAX`], or the shard does not exist.
+    pub fn propose(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        payload: Bytes,
+    ) -> Result<ProposalId, ProposeError> {
+        assert!(!payload.is_empty(), "an empty entry says nothing");
+        assert!(payload.len() <= limits::ENTRY_BYTES_MAX, "the caller cuts entries");
+        self.advance(now);
+        let id = ProposalId(self.next_id());
+        self.group_mut(shard).propose(payload, id)?;
+        self.touch(shard);
+        Ok(id)
+    }
+
+    /// Asks for a linearizable read: [`StoreOutput::ReadReady`] follows when everything acknowledged before this call
+    /// is applied here.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; nothing was asked.
+    pub fn read_index(&mut self, now: Instant, shard: ShardId) -> Result<ReadId, ProposeError> {
+        self.advance(now);
+        let id = ReadId(self.next_id());
+        self.group_mut(shard).read(id)?;
+        self.touch(shard);
+        Ok(id)
+    }
+
+    /// Messages from another node. What does not make sense is dropped and counted.
+    pub fn handle_peer(&mut self, now: Instant, from: NodeId, batch: RaftBatch) {
+        self.advance(now);
+        if !self.balance.knows(from) {
+            self.stats.dropped_stranger += batch.messages.len() as u64;
+            return;
+        }
+        self.balance.heard(from, now);
+        for message in batch.messages {
+            let shard = message.shard;
+            if shard.0 >= self.config.shards {
+                self.stats.dropped_shard += 1;
+            } else if message.from != from.0 || message.to != self.config.node.0 {
+                self.stats.dropped_stranger += 1;
+            } else if let Err(refusal) = self.group_mut(shard).step(message) {
+                refusal.count(&mut self.stats);
+            } else {
+                self.touch(shard);
+            }
+        }
+    }
+
+    /// The link to a node broke: what was in flight to it is probably gone.
+    pub fn handle_peer_down(&mut self, now: Instant, node: NodeId) {
+        self.advance(now);
+        if self.balance.knows(node) {
+            self.balance.down(node);
+            self.groups.iter_mut().for_each(|group| group.unreachable(node));
+        }
+    }
+
+    /// A group commit is durable, and so are all before it.
+    ///
+    /// # Panics
+    /// If it was never handed out.
+    pub fn handle_persisted(&mut self, now: Instant, token: PersistToken) {
+        self.advance(now);
+        while let Some(commit) = self.persists.pop_durable(token) {
+            for pending in commit.pending {
+                self.group_mut(pending.shard).durable(pending.number);
+                self.touch(pending.shard);
+            }
+            for (shard, message) in commit.messages {
+                self.outbox.add(shard, message);
+            }
+        }
+    }
+
+    /// The machines of a shard have applied its log through `index`.
+    ///
+    /// # Panics
+    /// If it was not handed out in [`StoreOutput::Committed`].
+    pub fn handle_applied(&mut self, now: Instant, shard: ShardId, index: u64) {
+        self.advance(now);
+        self.groups[shard.0 as usize].applied(index, &mut self.outputs);
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        Some(self.next_tick)
+    }
+
+    /// One timer ticks all groups, so heartbeats of all of them leave together.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.advance(now);
+        if now < self.next_tick {
+            return;
+        }
+        let tick = self.config.tick;
+        let due = 1 + now.since(self.next_tick).as_nanos() / tick.as_nanos();
+        let due = u32::try_from(due).unwrap_or(u32::MAX);
+        self.next_tick =
+            (self.next_tick + tick.saturating_mul(due)).max(now + core::time::Duration::from_nanos(1));
+        let stalled = self.is_stalled();
+        for _ in 0..due.min(limits::TICKS_AT_ONCE_MAX) {
+            self.tick(stalled);
+        }
+        if stalled || self.retired {
+            self.give_away();
+        } else if self.config.balance
+            && let Some((shard, to)) = self.balance.next_move(&self.groups, now)
+        {
+            self.begin_hand_over(shard, to);
+        }
+    }
+
+    fn tick(&mut self, stalled: bool) {
+        for shard in (0..self.config.shards).map(ShardId) {
+            // Whoever cannot write, or is about to go, does not ask to lead.
+            if (stalled || self.retired) && !self.group(shard).is_leader() {
+                continue;
+            }
+            let (campaigned, busy) = self.group_mut(shard).tick();
+            self.stats.campaigns += u64::from(campaigned);
+            if busy {
+                self.touch(shard);
+            }
+        }
+    }
+
+    /// Whether the log has taken longer over a group commit than [`limits::PERSIST_STALL`]. Such a node gives its
+    /// leaderships away; its driver should stop it.
+    pub fn is_stalled(&self) -> bool {
+        self.persists.oldest_issued().is_some_and(|issued| self.now.since(issued) >= limits::PERSIST_STALL)
+    }
+
+    /// Gives all leaderships away and asks for none any more: the node is about to stop. Done when
+    /// [`Self::leads_any`] is false, or when patience ends.
+    pub fn retire(&mut self, now: Instant) {
+        self.advance(now);
+        self.retired = true;
+        self.give_away();
+    }
+
+    fn give_away(&mut self) {
+        for shard in (0..self.config.shards).map(ShardId) {
+            let group = self.group(shard);
+            if group.is_leader()
+                && let Some(to) = self.balance.successor(group, self.now)
+            {
+                self.begin_hand_over(shard, to);
+            }
+        }
+    }
+
+    /// Hands leadership of a shard to another node as soon as the open proposals are answered; until then proposals
+    /// are `Busy`. Nothing happens if this node does not lead it, and leadership stays if the other does not answer.
+    pub fn transfer_leader(&mut self, now: Instant, shard: ShardId, to: NodeId) {
+        self.advance(now);
+        if self.balance.knows(to) {
+            self.begin_hand_over(shard, to);
+        }
+    }
+
+    fn begin_hand_over(&mut self, shard: ShardId, to: NodeId) {
+        let until = self.now + limits::DRAIN_MAX;
+        if self.group_mut(shard).begin_hand_over(to, until) {
+            self.stats.transfers += 1;
+            self.touch(shard);
+        }
+    }
+
+    /// The next effect to carry out.
+    pub fn poll_output(&mut self) -> Option<StoreOutput> {
+        if self.outputs.is_empty() {
+            self.collect();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// One turn: everything ready in all touched groups becomes one group commit, one batch per node, and events.
+    fn collect(&mut self) {
+        let mut events = VecDeque::new();
+        let dirty = std::mem::take(&mut self.dirty);
+        for &shard in &dirty {
+            self.is_dirty[shard.0 as usize] = false;
+            self.collect_group(shard, &mut events);
+        }
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+            self.dirty.clear(); // Keeps its capacity.
+        }
+        if let Some(persist) = self.persists.issue(self.now) {
+            self.stats.persists += 1;
+            self.outputs.push_back(persist);
+        }
+        self.outbox.flush(&mut self.outputs);
+        self.outputs.append(&mut events);
+        self.evict();
+    }
+
+    fn collect_group(&mut self, shard: ShardId, outputs: &mut VecDeque<StoreOutput>) {
+        let group = &mut self.groups[shard.0 as usize];
+        let mut turn =
+            Turn { now: self.now, persists: &mut self.persists, outbox: &mut self.outbox, outputs };
+        let before = group.log().bytes();
+        let more = group.collect(&mut turn);
+        self.tail_bytes = self.tail_bytes + group.log().bytes() - before;
+        if more {
+            self.touch(shard);
+        }
+    }
+
+    /// Keeps the entries in memory within their budget, group by group in turn, with an eighth to spare so that this
+    /// is rare.
+    fn evict(&mut self) {
+        if self.tail_bytes <= self.config.tail_bytes_max {
+            return;
+        }
+        let goal = self.config.tail_bytes_max - self.config.tail_bytes_max / 8;
+        for _ in 0..self.groups.len() {
+            if self.tail_bytes <= goal {
+                break;
+            }
+            self.tail_bytes -= self.groups[self.evict_next].evict(self.tail_bytes - goal);
+            self.evict_next = (self.evict_next + 1) % self.groups.len();
+        }
+    }
+
+    /// Whether this node leads the shard and has applied an entry of its own term.
+    pub fn is_serving(&self, shard: ShardId) -> bool {
+        self.group(shard).is_serving()
+    }
+
+    /// Whether this node leads any shard.
+    pub fn leads_any(&self) -> bool {
+        self.groups.iter().any(Group::is_leader)
+    }
+
+    /// Who leads the shard, as far as this node knows.
+    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.group(shard).leader()
+    }
+
+    /// The newest term this node has seen in the shard.
+    pub fn term(&self, shard: ShardId) -> u64 {
+        self.group(shard).term()
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> StoreStats {
+        let mut stats = self.stats;
+        self.groups.iter().for_each(|group| group.add_stats(&mut stats));
+        stats
+    }
+}
+
+/// What was found, for every shard of the cluster.
+fn by_shard(groups: Vec<RecoveredGroup>, shards: u32) -> Result<Vec<RecoveredGroup>, RecoverError> {
+    let mut found: Vec<Option<RecoveredGroup>> = Vec::new();
+    found.resize_with(shards as usize, || None);
+    for group in groups {
+        let shard = group.shard;
+        let place = found.get_mut(shard.0 as usize).ok_or(RecoverError::UnknownShard(shard))?;
+        if place.replace(group).is_some() {
+            return Err(RecoverError::Twice(shard));
+        }
+    }
+    let empty = |(shard, group): (usize, Option<RecoveredGroup>)| {
+        group.unwrap_or_else(|| RecoveredGroup::empty(ShardId(shard as u32)))
+    };
+    Ok(found.into_iter().enumerate().map(empty).collect())
+}

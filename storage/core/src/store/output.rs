@@ -1,0 +1,142 @@
+//! What a store tells its driver to do, and the numbers in it.
+
+use bytes::Bytes;
+use throng_wire::ids::{NodeId, ShardId};
+use throng_wire::peer::RaftBatch;
+
+use crate::entry::Record;
+
+/// A group commit; reporting one reports all below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersistToken(pub u64);
+
+/// A proposal of this node since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProposalId(pub u64);
+
+/// A linearizable read of this node since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReadId(pub u64);
+
+/// A proposal or read was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeError {
+    /// Another node leads, or nobody.
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// A limit is reached or leadership is being handed over: try again a little later.
+    Busy,
+}
+
+impl core::fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader) } => write!(f, "not the leader; node {leader} is"),
+            Self::NotLeader { leader: None } => write!(f, "not the leader; nobody is known to be"),
+            Self::Busy => write!(f, "too much is open; try again"),
+        }
+    }
+}
+
+impl std::error::Error for ProposeError {}
+
+/// A committed entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its place in the group's log: 1, 2, 3 … without gaps.
+    pub index: u64,
+    /// The term of the leader that appended it.
+    pub term: u64,
+    /// What was proposed; empty in the first entry of a leader, which only moves the applied index.
+    pub payload: Bytes,
+    /// The proposal of this node that it answers, unless that was reported lost before.
+    pub proposal: Option<ProposalId>,
+}
+
+/// Effects for the driver, in the order in which they are to begin.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StoreOutput {
+    /// Write these records as one atomic group commit, sync, then report the token. Group commits must become durable
+    /// in the order in which they are handed out.
+    Persist {
+        /// What to report to [`super::Store::handle_persisted`].
+        token: PersistToken,
+        /// At most one record per group.
+        records: Vec<Record>,
+    },
+    /// Send messages to a node; everything they depend on is durable. They may be lost, doubled or reordered.
+    Send {
+        /// To whom.
+        node: NodeId,
+        /// Messages of all groups.
+        batch: RaftBatch,
+    },
+    /// Apply these entries and report with [`super::Store::handle_applied`].
+    Committed {
+        /// The group.
+        shard: ShardId,
+        /// Contiguous, and contiguous with the previous ones of the group.
+        entries: Vec<Committed>,
+    },
+    /// Whatever was acknowledged before this read was asked for is applied here.
+    ReadReady {
+        /// The group.
+        shard: ShardId,
+        /// Which read.
+        read: ReadId,
+        /// The index that had to be applied.
+        index: u64,
+    },
+    /// This node no longer leads the group. The outcome of the proposals is open (they may still commit, then without
+    /// a proposal id); the reads must be retried.
+    Lost {
+        /// The group.
+        shard: ShardId,
+        /// Reported here exactly once, or in `Committed` exactly once.
+        proposals: Vec<ProposalId>,
+        /// Reported here exactly once, or in `ReadReady` exactly once.
+        reads: Vec<ReadId>,
+    },
+    /// Who leads has changed, or whether this node serves.
+    Role {
+        /// The group.
+        shard: ShardId,
+        /// The leader, if one is known.
+        leader: Option<NodeId>,
+        /// The newest term this node has seen.
+        term: u64,
+        /// Whether this node leads and has applied an entry of its own term.
+        serving: bool,
+    },
+}
+
+/// Counters, for metrics and tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Messages from nodes that are no voters, for other nodes, or under a false name.
+    pub dropped_stranger: u64,
+    /// Messages for groups this node does not have.
+    pub dropped_shard: u64,
+    /// Messages of kinds that only travel inside a node, or that belong to features which are not in use.
+    pub dropped_kind: u64,
+    /// Messages whose fields contradict themselves or the log.
+    pub dropped_malformed: u64,
+    /// Stale rejections of appends, and votes that answer nothing.
+    pub dropped_stale: u64,
+    /// Heartbeats that commit beyond the end of this replica's log: it has lost synced entries.
+    pub dropped_beyond_log: u64,
+    /// Appends refused because too much waits to be applied.
+    pub dropped_apply_lag: u64,
+    /// Elections this node began.
+    pub campaigns: u64,
+    /// Leaderships this node began to hand over.
+    pub transfers: u64,
+    /// Group commits handed out.
+    pub persists: u64,
+    /// Bytes of log entries in memory.
+    pub tail_bytes: u64,
+    /// Entries read back from the log because they had left memory, in requests.
+    pub log_reads: u64,
+}

@@ -1,0 +1,7 @@
+//! Scenarios: a cluster of stores in one thread, and what must hold of it.
+
+mod basics;
+mod disk;
+mod faults;
+mod guards;
+mod world;

@@ -1,0 +1,51 @@
+//! Limits of the drivers, with their arithmetic.
+
+use std::time::Duration;
+
+use throng_storage_core::log::limits as layout;
+use throng_storage_core::store::limits as store;
+
+/// Group commits queued for the log thread. The store has at most `PERSISTS_IN_FLIGHT_MAX` on their way, so a full
+/// queue means a dead thread.
+pub const LOG_QUEUE_MAX: usize = 4 * store::PERSISTS_IN_FLIGHT_MAX;
+
+/// Bytes zeroed per write and sync while a segment is prepared, so that a commit's fdatasync waits for 1 MiB of them
+/// (about 1 ms at 1 GB/s) and not for 64.
+pub const ZERO_CHUNK: usize = 1 << 20;
+
+/// The commit buffer is given back beyond this: one large commit must not hold its memory for ever.
+pub const COMMIT_BUFFER_KEPT: usize = 2 * layout::COMMIT_BYTES_TARGET;
+
+/// Segment files that the log's reader keeps open. Followers that are behind read forward, each in one segment.
+pub const OPEN_SEGMENTS_MAX: usize = 8;
+
+/// Entries that recovery gives a group beyond those that its state has not applied, so that followers that were away
+/// as shortly as this node find them in memory.
+pub const TAIL_ENTRIES: u64 = 64;
+
+/// Flush batches queued for the flush thread.
+pub const FLUSH_QUEUE_MAX: usize = 64;
+
+/// Batches are flushed together once they have this many bytes: an SST file of some megabytes instead of many small
+/// ones, each of which costs three syncs and a compaction.
+pub const FLUSH_BYTES: usize = 8 << 20;
+
+/// … or once the oldest has waited this long. It bounds what a restart replays, not what it could lose.
+pub const FLUSH_DELAY: Duration = Duration::from_secs(1);
+
+/// RocksDB's cache of data, index and filter blocks.
+pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
+
+/// Memtables of all tables together; RocksDB flushes (atomically) when they reach it.
+pub const WRITE_BUFFERS_BYTES: usize = 48 << 20;
+
+/// One table's memtable. Above [`FLUSH_BYTES`], so that the flush thread decides when to flush.
+pub const WRITE_BUFFER_BYTES: usize = 24 << 20;
+
+/// Files that RocksDB keeps open: 512 × 32 MiB = 16 GiB of state without reopening. Sessions need the other
+/// descriptors of the process.
+pub const STATE_FILES_MAX: i32 = 512;
+
+const _: () = assert!(WRITE_BUFFER_BYTES > FLUSH_BYTES && WRITE_BUFFERS_BYTES > 2 * FLUSH_BYTES);
+// What raft hands out for one group at once fits into one commit, four times over for the entries' headers.
+const _: () = assert!(layout::COMMIT_BYTES_MAX as u64 > 4 * store::UNCOMMITTED_BYTES_MAX);

@@ -1,0 +1,12 @@
+//! The drivers on a real file system, in one binary because each links RocksDB.
+
+#[path = "driver/crash.rs"]
+mod crash;
+#[path = "driver/kit.rs"]
+mod kit;
+#[path = "driver/log.rs"]
+mod log;
+#[path = "driver/open.rs"]
+mod open;
+#[path = "driver/state.rs"]
+mod state;

@@ -1,0 +1,6 @@
+//! Behaviour through the public surface.
+
+mod chunking;
+mod decoder;
+mod handshake;
+mod peer;
