@@ -63,7 +63,9 @@ impl<T> Slab<T> {
         }
         let index = self.free;
         let place = &mut self.places[index as usize];
-        let Place::Free { next, generation } = *place else { unreachable!("the free list links free places") };
+        let Place::Free { next, generation } = *place else {
+            unreachable!("the free list links free places")
+        };
         self.free = next;
         *place = Place::Used { value, generation };
         Ok(Key { index, generation })
@@ -124,7 +126,9 @@ impl<T> Slab<T> {
     /// Entries by rising index.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.places.iter().enumerate().filter_map(|(index, place)| match place {
-            Place::Used { value, generation } => Some((Key { index: index as u32, generation: *generation }, value)),
+            Place::Used { value, generation } => {
+                Some((Key { index: index as u32, generation: *generation }, value))
+            }
             Place::Free { .. } => None,
         })
     }

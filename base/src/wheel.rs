@@ -67,8 +67,9 @@ impl<K: Copy> TimerWheel<K> {
         }
         let nanos = self.tick.as_nanos() as u64;
         // The next non-empty bucket within one turn; its timers may belong to a later turn, which costs a look.
-        let ahead = (0..BUCKETS as u64)
-            .find(|ahead| !self.buckets[((self.current_tick + ahead) % BUCKETS as u64) as usize].is_empty())?;
+        let ahead = (0..BUCKETS as u64).find(|ahead| {
+            !self.buckets[((self.current_tick + ahead) % BUCKETS as u64) as usize].is_empty()
+        })?;
         Some(Instant((self.current_tick + ahead.max(1)) * nanos))
     }
 

@@ -7,7 +7,7 @@ use crate::error::Failure;
 use crate::identity::write_private;
 
 /// File of the development certificate below the keys directory; clients of this machine trust it by this path.
-pub const DEV_CERT_FILE: &str = "dev-cert.pem";
+pub(crate) const DEV_CERT_FILE: &str = "dev-cert.pem";
 const DEV_KEY_FILE: &str = "dev-key.pem";
 
 /// Paths of certificate chain and key: the configured ones, or the development ones (valid for `localhost`, 127.0.0.1
@@ -15,7 +15,10 @@ const DEV_KEY_FILE: &str = "dev-key.pem";
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the development certificate cannot be made.
-pub fn paths(configured: Option<&(PathBuf, PathBuf)>, keys: &Path) -> Result<(PathBuf, PathBuf), Failure> {
+pub(crate) fn paths(
+    configured: Option<&(PathBuf, PathBuf)>,
+    keys: &Path,
+) -> Result<(PathBuf, PathBuf), Failure> {
     if let Some(configured) = configured {
         return Ok(configured.clone());
     }

@@ -8,15 +8,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Chat and realtime messaging backbone.
 #[derive(Debug, Parser)]
 #[command(name = "throng", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// Commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve: all roles in one process on embedded defaults, unless told otherwise.
     Serve(Box<ServeArgs>),
     /// Run a local cluster of real processes.
@@ -45,7 +45,7 @@ pub enum Command {
 
 /// Roles of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Role {
+pub(crate) enum Role {
     /// Client sessions.
     Gateway,
     /// Shards: sequence, members, fan-out. Always together with storage.
@@ -56,133 +56,133 @@ pub enum Role {
 
 /// Arguments of `throng serve`.
 #[derive(Clone, Debug, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Configuration file (TOML); flags win over it.
     #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Where the node keeps its data.
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Client address: WebSocket on TCP, QUIC on UDP, the same port number.
     #[arg(long, value_name = "ADDR")]
-    pub listen: Option<SocketAddr>,
+    pub(crate) listen: Option<SocketAddr>,
     /// Address for other nodes; loopback only until mutual TLS stands.
     #[arg(long, value_name = "ADDR")]
-    pub peer_listen: Option<SocketAddr>,
+    pub(crate) peer_listen: Option<SocketAddr>,
     /// Address for health and status.
     #[arg(long, value_name = "ADDR")]
-    pub ops_listen: Option<SocketAddr>,
+    pub(crate) ops_listen: Option<SocketAddr>,
     /// Roles of this process.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE,…")]
-    pub role: Option<Vec<Role>>,
+    pub(crate) role: Option<Vec<Role>>,
     /// With `--role gateway`: peer addresses of the routers.
     #[arg(long, value_delimiter = ',', value_name = "ADDR,…")]
-    pub join: Option<Vec<SocketAddr>>,
+    pub(crate) join: Option<Vec<SocketAddr>>,
     /// This node's number in a static cluster.
     #[arg(long, value_name = "N")]
-    pub node_id: Option<u64>,
+    pub(crate) node_id: Option<u64>,
     /// All nodes of a static cluster and their peer addresses, for instance `1=127.0.0.1:4401,2=127.0.0.1:4411`.
     #[arg(long, value_delimiter = ',', value_name = "N=ADDR,…")]
-    pub peers: Option<Vec<String>>,
+    pub(crate) peers: Option<Vec<String>>,
     /// Cluster id (32 hexadecimal digits); a new single node draws its own.
     #[arg(long, value_name = "HEX")]
-    pub cluster_id: Option<String>,
+    pub(crate) cluster_id: Option<String>,
     /// Number of shards; fixed when the data directory is formatted.
     #[arg(long, value_name = "N")]
-    pub shards: Option<u32>,
+    pub(crate) shards: Option<u32>,
     /// Directory of the token key and the development certificate; by default `keys` in the data directory.
     #[arg(long, value_name = "DIR")]
-    pub keys: Option<PathBuf>,
+    pub(crate) keys: Option<PathBuf>,
     /// TLS certificate chain (PEM) for wss and QUIC; without it a development certificate is made.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
     /// TLS private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
     /// Write the bound addresses as JSON to this file once the node takes traffic.
     #[arg(long, value_name = "FILE")]
-    pub ready_file: Option<PathBuf>,
+    pub(crate) ready_file: Option<PathBuf>,
     /// Also echo WebSocket messages on this address, for conformance suites.
     #[arg(long, value_name = "ADDR")]
-    pub ws_echo: Option<SocketAddr>,
+    pub(crate) ws_echo: Option<SocketAddr>,
     /// Gateway loops; by default one per core.
     #[arg(long, value_name = "N")]
-    pub loops: Option<usize>,
+    pub(crate) loops: Option<usize>,
     /// Stop when the parent process ends (for supervisors).
     #[arg(long)]
-    pub exit_with_parent: bool,
+    pub(crate) exit_with_parent: bool,
 }
 
 /// `throng cluster …`.
 #[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
+pub(crate) enum ClusterCommand {
     /// Start a cluster of real processes on this machine and stay in the foreground until interrupted.
     Start(ClusterStartArgs),
 }
 
 /// Arguments of `throng cluster start`.
 #[derive(Debug, Args)]
-pub struct ClusterStartArgs {
+pub(crate) struct ClusterStartArgs {
     /// Number of nodes: 1, 3 or 5.
     #[arg(long, default_value_t = 3)]
-    pub nodes: u64,
+    pub(crate) nodes: u64,
     /// Where the nodes keep their data: one directory each, keys beside them.
     #[arg(long, value_name = "DIR", default_value = "throng-cluster")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// First client port; node n listens on it plus 10·(n − 1). 0 = any free ports.
     #[arg(long, default_value_t = 4400)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Number of shards when formatting.
     #[arg(long)]
-    pub shards: Option<u32>,
+    pub(crate) shards: Option<u32>,
     /// Start again a node that died.
     #[arg(long)]
-    pub restart: bool,
+    pub(crate) restart: bool,
 }
 
 /// Arguments of `throng token`.
 #[derive(Debug, Args)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// User name (the token's subject).
     #[arg(long)]
-    pub user: String,
+    pub(crate) user: String,
     /// Device number; a random one by default.
     #[arg(long)]
-    pub device: Option<u64>,
+    pub(crate) device: Option<u64>,
     /// Seconds until it expires.
     #[arg(long, default_value_t = 86_400)]
-    pub ttl: u64,
+    pub(crate) ttl: u64,
     /// Data directory of the node or cluster.
     #[arg(long, value_name = "DIR", default_value = "throng-data")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
 }
 
 /// How commands reach a cluster.
 #[derive(Clone, Debug, Args)]
-pub struct ConnectArgs {
+pub(crate) struct ConnectArgs {
     /// User name to act as; its token comes from the key in the data directory unless `--token` is given.
     #[arg(long = "as", value_name = "NAME")]
-    pub user: String,
+    pub(crate) user: String,
     /// Device number; kept per user and terminal by default.
     #[arg(long)]
-    pub device: Option<u64>,
+    pub(crate) device: Option<u64>,
     /// Token to use instead.
     #[arg(long, env = "THRONG_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
     /// Host and port of a gateway.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4400")]
-    pub server: String,
+    pub(crate) server: String,
     /// Transport.
     #[arg(long, value_enum, default_value_t = Transport::Ws)]
-    pub transport: Transport,
+    pub(crate) transport: Transport,
     /// Data directory of the node or cluster (for its key and development certificate).
     #[arg(long, value_name = "DIR", default_value = "throng-data")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
 }
 
 /// Transports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// WebSocket, plaintext (loopback).
     Ws,
     /// WebSocket over TLS.
@@ -193,77 +193,77 @@ pub enum Transport {
 
 /// Whom to talk with.
 #[derive(Clone, Debug, Args)]
-pub struct PeerArgs {
+pub(crate) struct PeerArgs {
     /// The other user's name.
     #[arg(long = "with", value_name = "NAME")]
-    pub with: String,
+    pub(crate) with: String,
 }
 
 /// Arguments of `throng chat`.
 #[derive(Clone, Debug, Args)]
-pub struct ChatArgs {
+pub(crate) struct ChatArgs {
     /// Connection.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub(crate) connect: ConnectArgs,
     /// The other side.
     #[command(flatten)]
-    pub peer: PeerArgs,
+    pub(crate) peer: PeerArgs,
 }
 
 /// Arguments of `throng send`.
 #[derive(Clone, Debug, Args)]
-pub struct SendArgs {
+pub(crate) struct SendArgs {
     /// Connection.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub(crate) connect: ConnectArgs,
     /// The other side.
     #[command(flatten)]
-    pub peer: PeerArgs,
+    pub(crate) peer: PeerArgs,
     /// The text.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// Arguments of `throng tail`.
 #[derive(Clone, Debug, Args)]
-pub struct TailArgs {
+pub(crate) struct TailArgs {
     /// Connection.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub(crate) connect: ConnectArgs,
     /// The other side.
     #[command(flatten)]
-    pub peer: PeerArgs,
+    pub(crate) peer: PeerArgs,
     /// Begin after this number.
     #[arg(long, default_value_t = 0)]
-    pub after: u64,
+    pub(crate) after: u64,
     /// Stop after this many messages; 0 = go on.
     #[arg(long, default_value_t = 0)]
-    pub count: u64,
+    pub(crate) count: u64,
 }
 
 /// Arguments of `throng history`.
 #[derive(Clone, Debug, Args)]
-pub struct HistoryArgs {
+pub(crate) struct HistoryArgs {
     /// Connection.
     #[command(flatten)]
-    pub connect: ConnectArgs,
+    pub(crate) connect: ConnectArgs,
     /// The other side.
     #[command(flatten)]
-    pub peer: PeerArgs,
+    pub(crate) peer: PeerArgs,
     /// Begin after this number.
     #[arg(long, default_value_t = 0)]
-    pub after: u64,
+    pub(crate) after: u64,
     /// At most this many.
     #[arg(long, default_value_t = 1000)]
-    pub limit: u64,
+    pub(crate) limit: u64,
 }
 
 /// Arguments of `throng status`.
 #[derive(Clone, Debug, Args)]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Operations address of the node.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4402")]
-    pub ops: SocketAddr,
+    pub(crate) ops: SocketAddr,
     /// Print the JSON as the node sent it.
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }

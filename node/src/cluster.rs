@@ -26,30 +26,30 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a local cluster is; kept in `cluster.json` so that a second start finds the same nodes on the same ports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LocalCluster {
+pub(crate) struct LocalCluster {
     /// Cluster id, hexadecimal.
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// Shards, if not the default.
-    pub shards: Option<u32>,
+    pub(crate) shards: Option<u32>,
     /// The nodes.
-    pub nodes: Vec<LocalNode>,
+    pub(crate) nodes: Vec<LocalNode>,
 }
 
 /// One node of a local cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct LocalNode {
+pub(crate) struct LocalNode {
     /// Node number.
-    pub id: u64,
+    pub(crate) id: u64,
     /// Clients.
-    pub client: SocketAddr,
+    pub(crate) client: SocketAddr,
     /// Other nodes.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// Operations.
-    pub ops: SocketAddr,
+    pub(crate) ops: SocketAddr,
 }
 
 /// File that describes the cluster, below its data directory.
-pub const CLUSTER_FILE: &str = "cluster.json";
+pub(crate) const CLUSTER_FILE: &str = "cluster.json";
 
 struct Running {
     node: LocalNode,
@@ -60,9 +60,12 @@ struct Running {
 ///
 /// # Errors
 /// [`Failure`] if a node cannot be started or ends while it is being started.
-pub fn start(args: &ClusterStartArgs) -> Result<(), Failure> {
+pub(crate) fn start(args: &ClusterStartArgs) -> Result<(), Failure> {
     if !matches!(args.nodes, 1 | 3 | 5) {
-        return Err(Failure::Config(format!("--nodes {} is not 1, 3 or 5: a majority needs an odd number", args.nodes)));
+        return Err(Failure::Config(format!(
+            "--nodes {} is not 1, 3 or 5: a majority needs an odd number",
+            args.nodes
+        )));
     }
     let cluster = load_or_lay_out(args)?;
     identity::load_or_make_key(&args.data_dir.join("keys"))?;
@@ -77,7 +80,8 @@ pub fn start(args: &ClusterStartArgs) -> Result<(), Failure> {
 fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
     let dir = &args.data_dir;
     let path = dir.join(CLUSTER_FILE);
-    let unreadable = |e: &dyn std::fmt::Display| Failure::runtime(format!("cannot use {}", path.display()), e);
+    let unreadable =
+        |e: &dyn std::fmt::Display| Failure::runtime(format!("cannot use {}", path.display()), e);
     if path.exists() {
         let text = fs::read_to_string(&path).map_err(|e| unreadable(&e))?;
         let cluster: LocalCluster = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
@@ -94,7 +98,8 @@ fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
     fs::create_dir_all(dir).map_err(|e| Failure::runtime(format!("cannot make {}", dir.display()), e))?;
     let cluster = lay_out(args)?;
     let text = serde_json::to_string_pretty(&cluster).expect("plain fields always serialize");
-    fs::write(&path, text + "\n").map_err(|e| Failure::runtime(format!("cannot write {}", path.display()), e))?;
+    fs::write(&path, text + "\n")
+        .map_err(|e| Failure::runtime(format!("cannot write {}", path.display()), e))?;
     Ok(cluster)
 }
 
@@ -107,13 +112,17 @@ fn lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
             [free.take()?, free.take()?, free.take()?]
         } else {
             let base = u64::from(args.port) + 10 * (id - 1);
-            let base = u16::try_from(base)
-                .ok()
-                .filter(|base| *base <= u16::MAX - 2)
-                .ok_or_else(|| Failure::Config(format!("--port {} leaves no room for the nodes", args.port)))?;
+            let base = u16::try_from(base).ok().filter(|base| *base <= u16::MAX - 2).ok_or_else(|| {
+                Failure::Config(format!("--port {} leaves no room for the nodes", args.port))
+            })?;
             [base, base + 1, base + 2]
         };
-        nodes.push(LocalNode { id, client: loopback(ports[0]), peer: loopback(ports[1]), ops: loopback(ports[2]) });
+        nodes.push(LocalNode {
+            id,
+            client: loopback(ports[0]),
+            peer: loopback(ports[1]),
+            ops: loopback(ports[2]),
+        });
     }
     let id = crate::serve::random_id()?;
     Ok(LocalCluster { cluster_id: throng_wire::ChannelId(id).to_string(), shards: args.shards, nodes })
@@ -128,7 +137,8 @@ struct FreePorts {
 impl FreePorts {
     fn take(&mut self) -> Result<u16, Failure> {
         for _ in 0..64 {
-            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|e| Failure::runtime("no free port", e))?;
+            let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .map_err(|e| Failure::runtime("no free port", e))?;
             let port = tcp.local_addr().map_err(|e| Failure::runtime("no free port", e))?.port();
             if let Ok(udp) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
                 self.held.push((tcp, udp));
@@ -148,13 +158,18 @@ fn spawn(args: &ClusterStartArgs, cluster: &LocalCluster, node: &LocalNode) -> R
     let failed = |what: &str, e: std::io::Error| Failure::runtime(format!("node {}: {what}", node.id), e);
     let program = std::env::current_exe().map_err(|e| failed("cannot find this program", e))?;
     let log_path = dir.join(format!("node-{}.log", node.id));
-    let log = File::options().create(true).append(true).open(&log_path).map_err(|e| failed("cannot open its log", e))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&log_path)
+        .map_err(|e| failed("cannot open its log", e))?;
     let errors = log.try_clone().map_err(|e| failed("cannot open its log", e))?;
     let ready = ready_file(dir, node.id);
     if ready.exists() {
         fs::remove_file(&ready).map_err(|e| failed("cannot remove its old ready file", e))?;
     }
-    let peers: BTreeMap<u64, String> = cluster.nodes.iter().map(|n| (n.id, format!("{}={}", n.id, n.peer))).collect();
+    let peers: BTreeMap<u64, String> =
+        cluster.nodes.iter().map(|n| (n.id, format!("{}={}", n.id, n.peer))).collect();
     let mut command = Command::new(program);
     command
         .arg("serve")
@@ -230,7 +245,11 @@ async fn wait_ready(args: &ClusterStartArgs, running: &mut [Running]) -> Result<
 }
 
 /// Reports nodes that ended and, if asked to, starts them again.
-async fn reap(args: &ClusterStartArgs, cluster: &LocalCluster, running: &mut Vec<Running>) -> Result<(), Failure> {
+async fn reap(
+    args: &ClusterStartArgs,
+    cluster: &LocalCluster,
+    running: &mut Vec<Running>,
+) -> Result<(), Failure> {
     let mut index = 0;
     while index < running.len() {
         let Ok(Some(status)) = running[index].child.try_wait() else {

@@ -46,7 +46,7 @@ struct LimitsSection {
 }
 
 /// What `throng config` prints: every setting with its default.
-pub const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults. Flags of `throng serve` win over this file.
+pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults. Flags of `throng serve` win over this file.
 
 #data_dir = "throng-data"          # everything the node keeps
 #listen = "127.0.0.1:4400"         # clients: WebSocket on TCP, QUIC on UDP
@@ -73,45 +73,45 @@ pub const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults. Flags
 
 /// The resolved configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Everything the node keeps.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Client address.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// Peer address.
-    pub peer_listen: SocketAddr,
+    pub(crate) peer_listen: SocketAddr,
     /// Operations address.
-    pub ops_listen: SocketAddr,
+    pub(crate) ops_listen: SocketAddr,
     /// Whether the gateway role runs here.
-    pub gateway: bool,
+    pub(crate) gateway: bool,
     /// Whether router and storage run here.
-    pub router: bool,
+    pub(crate) router: bool,
     /// Peer addresses of remote routers, for a gateway of its own.
-    pub join: Vec<SocketAddr>,
+    pub(crate) join: Vec<SocketAddr>,
     /// Token key and development certificate.
-    pub keys: PathBuf,
+    pub(crate) keys: PathBuf,
     /// Certificate chain and key.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// Gateway loops.
-    pub loops: usize,
+    pub(crate) loops: usize,
     /// This node.
-    pub node: NodeId,
+    pub(crate) node: NodeId,
     /// All voters and their peer addresses; this node included.
-    pub peers: BTreeMap<NodeId, SocketAddr>,
+    pub(crate) peers: BTreeMap<NodeId, SocketAddr>,
     /// Cluster id, if given.
-    pub cluster: Option<[u8; 16]>,
+    pub(crate) cluster: Option<[u8; 16]>,
     /// Shards, if given.
-    pub shards: Option<u32>,
+    pub(crate) shards: Option<u32>,
     /// Body limit, bytes.
-    pub body_max: usize,
+    pub(crate) body_max: usize,
     /// Sessions per gateway loop.
-    pub sessions_max: u32,
+    pub(crate) sessions_max: u32,
     /// Heartbeat interval, milliseconds.
-    pub heartbeat_ms: u32,
+    pub(crate) heartbeat_ms: u32,
     /// Where to write the bound addresses.
-    pub ready_file: Option<PathBuf>,
+    pub(crate) ready_file: Option<PathBuf>,
     /// Echo listener.
-    pub ws_echo: Option<SocketAddr>,
+    pub(crate) ws_echo: Option<SocketAddr>,
 }
 
 impl Config {
@@ -119,7 +119,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Failure::Config`] naming the setting and what to do.
-    pub fn resolve(args: &ServeArgs) -> Result<Self, Failure> {
+    pub(crate) fn resolve(args: &ServeArgs) -> Result<Self, Failure> {
         let file = match &args.config {
             Some(path) => read(path)?,
             None => File::default(),
@@ -139,7 +139,12 @@ impl Config {
             loops: args.loops.or(file.loops).unwrap_or_else(cores),
             node,
             peers: peers(args.peers.as_deref(), file.cluster.peers)?,
-            cluster: args.cluster_id.clone().or(file.cluster.cluster_id).map(|id| cluster_id(&id)).transpose()?,
+            cluster: args
+                .cluster_id
+                .clone()
+                .or(file.cluster.cluster_id)
+                .map(|id| cluster_id(&id))
+                .transpose()?,
             shards: args.shards.or(file.cluster.shards),
             body_max: file.limits.body_max.unwrap_or(limits::BODY_MAX_DEFAULT),
             sessions_max: file.limits.sessions_max.unwrap_or(1_000_000),
@@ -164,7 +169,10 @@ impl Config {
             ));
         }
         if !self.peers.is_empty() && !self.peers.contains_key(&self.node) {
-            return refuse(format!("peers does not list this node ({}); add it with its peer address", self.node));
+            return refuse(format!(
+                "peers does not list this node ({}); add it with its peer address",
+                self.node
+            ));
         }
         if self.gateway && !self.router && self.join.is_empty() {
             return refuse("a gateway of its own needs --join with the routers' peer addresses".into());
@@ -188,7 +196,8 @@ impl Config {
 fn read(path: &Path) -> Result<File, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Config(format!("cannot read {}: {error}", path.display())))?;
-    toml::from_str(&text).map_err(|error| Failure::Config(format!("{}: {}", path.display(), error.to_string().trim())))
+    toml::from_str(&text)
+        .map_err(|error| Failure::Config(format!("{}: {}", path.display(), error.to_string().trim())))
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -207,7 +216,9 @@ fn roles(flags: Option<&[Role]>, file: Option<&[String]>) -> Result<(bool, bool)
     };
     let (router, storage) = (roles.contains(&Role::Router), roles.contains(&Role::Storage));
     if router != storage {
-        return Err(Failure::Config("the roles router and storage run together: name both or neither".into()));
+        return Err(Failure::Config(
+            "the roles router and storage run together: name both or neither".into(),
+        ));
     }
     Ok((roles.contains(&Role::Gateway), router))
 }
@@ -217,7 +228,9 @@ fn role(name: &str) -> Result<Role, Failure> {
         "gateway" => Ok(Role::Gateway),
         "router" => Ok(Role::Router),
         "storage" => Ok(Role::Storage),
-        other => Err(Failure::Config(format!("unknown role {other:?}; known are gateway, router and storage"))),
+        other => {
+            Err(Failure::Config(format!("unknown role {other:?}; known are gateway, router and storage")))
+        }
     }
 }
 
@@ -225,7 +238,8 @@ fn peers(
     flags: Option<&[String]>,
     file: Option<BTreeMap<String, SocketAddr>>,
 ) -> Result<BTreeMap<NodeId, SocketAddr>, Failure> {
-    let bad = |text: &str| Failure::Config(format!("peers: {text:?} is not N=ADDR, for instance 2=127.0.0.1:4411"));
+    let bad =
+        |text: &str| Failure::Config(format!("peers: {text:?} is not N=ADDR, for instance 2=127.0.0.1:4411"));
     let pairs: Vec<(String, SocketAddr)> = match (flags, file) {
         (Some(flags), _) => flags
             .iter()
@@ -259,7 +273,8 @@ mod tests {
     #[test]
     fn the_printed_default_file_parses_commented_and_uncommented() {
         toml::from_str::<File>(DEFAULT_FILE).expect("as printed");
-        let uncommented = DEFAULT_FILE.replace("\n#", "\n").replace("\"…\"", "\"00112233445566778899aabbccddeeff\"");
+        let uncommented =
+            DEFAULT_FILE.replace("\n#", "\n").replace("\"…\"", "\"00112233445566778899aabbccddeeff\"");
         let file: File = toml::from_str(&uncommented).expect("with every setting on");
         assert_eq!(file.cluster.peers.expect("listed").len(), 3);
     }

@@ -15,7 +15,7 @@ use crate::token;
 const TOKEN_TTL_S: u64 = 86_400;
 
 /// The user that Throng's own tokens call `name`.
-pub fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::of(ISSUER, name)
 }
 
@@ -23,7 +23,7 @@ pub fn user(name: &str) -> UserId {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if there is no key for a token, or no server.
-pub async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
+pub(crate) async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
     let token = match &args.token {
         Some(token) => token.clone(),
         None => {
@@ -33,11 +33,13 @@ pub async fn connect(args: &ConnectArgs) -> Result<Client, Failure> {
     };
     let endpoint = endpoint(args.transport, &args.server);
     let options = options(&endpoint, &token, &args.data_dir.join("keys"));
-    Client::connect(options).await.map_err(|e| Failure::runtime(format!("cannot connect to {endpoint}"), chain(&e)))
+    Client::connect(options)
+        .await
+        .map_err(|e| Failure::runtime(format!("cannot connect to {endpoint}"), chain(&e)))
 }
 
 /// Options that trust the development certificate, if there is one, and the system's otherwise.
-pub fn options(endpoint: &str, token: &str, keys: &Path) -> ClientOptions {
+pub(crate) fn options(endpoint: &str, token: &str, keys: &Path) -> ClientOptions {
     let mut options = ClientOptions::new([endpoint], token);
     let certificate = keys.join(DEV_CERT_FILE);
     if certificate.exists() {
@@ -47,7 +49,7 @@ pub fn options(endpoint: &str, token: &str, keys: &Path) -> ClientOptions {
 }
 
 /// The URL of a server.
-pub fn endpoint(transport: Transport, server: &str) -> String {
+pub(crate) fn endpoint(transport: Transport, server: &str) -> String {
     match transport {
         Transport::Ws => format!("ws://{server}"),
         Transport::Wss => format!("wss://{server}"),
@@ -56,7 +58,7 @@ pub fn endpoint(transport: Transport, server: &str) -> String {
 }
 
 /// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -29,7 +29,7 @@ impl Drop for Node {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if any step fails or takes longer than 30 s.
-pub fn run() -> Result<(), Failure> {
+pub(crate) fn run() -> Result<(), Failure> {
     let id = crate::serve::random_id()?;
     let dir = std::env::temp_dir().join(format!("throng-demo-{}", throng_wire::ChannelId(id)));
     let outcome = deliver(&dir);
@@ -40,11 +40,20 @@ pub fn run() -> Result<(), Failure> {
 }
 
 fn deliver(dir: &std::path::Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(dir).map_err(|e| Failure::runtime(format!("cannot make {}", dir.display()), e))?;
+    std::fs::create_dir_all(dir)
+        .map_err(|e| Failure::runtime(format!("cannot make {}", dir.display()), e))?;
     let ready_file = dir.join("ready.json");
     let program = std::env::current_exe().map_err(|e| Failure::runtime("cannot find this program", e))?;
     let child = Command::new(program)
-        .args(["serve", "--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--peer-listen",
+            "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
+        ])
         .arg("--exit-with-parent")
         .arg("--data-dir")
         .arg(dir.join("data"))
@@ -57,7 +66,10 @@ fn deliver(dir: &std::path::Path) -> Result<(), Failure> {
         .map_err(|e| Failure::runtime("cannot start a node", e))?;
     let mut node = Node(child);
     let ready = Ready::wait(&ready_file, TIMEOUT, || matches!(node.0.try_wait(), Ok(None)))?;
-    println!("node serves: WebSocket and QUIC on {}", ready.websocket.map(|a| a.to_string()).unwrap_or_default());
+    println!(
+        "node serves: WebSocket and QUIC on {}",
+        ready.websocket.map(|a| a.to_string()).unwrap_or_default()
+    );
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,10 +86,13 @@ async fn talk(ready: &Ready, keys: &std::path::Path) -> Result<(), Failure> {
     let alice = client(ready, keys, "alice", Transport::Ws).await?;
     let bob = client(ready, keys, "bob", Transport::Quic).await?;
     let room = bob.open(connect::user("alice")).await.map_err(|e| failed("OPEN", &e))?;
-    let mut events =
-        bob.subscribe(room.channel, Start::After(Cursor::default())).await.map_err(|e| failed("SUBSCRIBE", &e))?;
+    let mut events = bob
+        .subscribe(room.channel, Start::After(Cursor::default()))
+        .await
+        .map_err(|e| failed("SUBSCRIBE", &e))?;
     let begin = Instant::now();
-    let ack = alice.publish(room.channel, "hello from a WebSocket").await.map_err(|e| failed("PUBLISH", &e))?;
+    let ack =
+        alice.publish(room.channel, "hello from a WebSocket").await.map_err(|e| failed("PUBLISH", &e))?;
     println!("alice (WebSocket): stored as #{} after {:?}, fsynced and applied", ack.seq, begin.elapsed());
     while let Some(event) = events.next().await {
         if let SubscriptionEvent::Event(event) = event
@@ -92,7 +107,12 @@ async fn talk(ready: &Ready, keys: &std::path::Path) -> Result<(), Failure> {
     Err(Failure::Runtime("the connection ended before the message came".into()))
 }
 
-async fn client(ready: &Ready, keys: &std::path::Path, user: &str, transport: Transport) -> Result<Client, Failure> {
+async fn client(
+    ready: &Ready,
+    keys: &std::path::Path,
+    user: &str,
+    transport: Transport,
+) -> Result<Client, Failure> {
     let address = if transport == Transport::Quic { ready.quic } else { ready.websocket };
     let address = address.ok_or_else(|| Failure::Runtime("the node has no gateway".into()))?;
     let token = token::mint(keys, user, token::random_device()?, 60)?;

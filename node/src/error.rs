@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Why a command ends without success.
 #[derive(Debug)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// A setting or argument is wrong (exit 2).
     Config(String),
     /// Something the command needed is not as it should be: a port in use, a data directory of another cluster, a
@@ -14,12 +14,12 @@ pub enum Failure {
 
 impl Failure {
     /// A runtime failure: what happened to what.
-    pub fn runtime(what: impl fmt::Display, error: impl fmt::Display) -> Self {
+    pub(crate) fn runtime(what: impl fmt::Display, error: impl fmt::Display) -> Self {
         Self::Runtime(format!("{what}: {error}"))
     }
 
     /// Exit code of the process.
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 2,
             Self::Runtime(_) => 1,

@@ -19,33 +19,34 @@ use throng_wire::{Code, DeviceId, UserId, limits};
 use crate::error::Failure;
 
 /// Issuer and audience of Throng's own tokens.
-pub const ISSUER: &str = "throng";
+pub(crate) const ISSUER: &str = "throng";
 
 /// Tolerated difference between the issuer's wall clock and ours, milliseconds.
 const SKEW_MS: u64 = 30_000;
 
 /// File of the signing key below the keys directory (PKCS#8, DER).
-pub const KEY_FILE: &str = "token.pk8";
+pub(crate) const KEY_FILE: &str = "token.pk8";
 
 /// What a valid token says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TokenClaims {
+pub(crate) struct TokenClaims {
     /// The user.
-    pub user: UserId,
+    pub(crate) user: UserId,
     /// The device.
-    pub device: DeviceId,
+    pub(crate) device: DeviceId,
     /// When the token ends, Unix milliseconds.
-    pub expires_ms: u64,
+    pub(crate) expires_ms: u64,
 }
 
 /// Reads the signing key, making it at first use; the file is readable by its owner only.
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the file cannot be read, made or understood.
-pub fn load_or_make_key(keys: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn load_or_make_key(keys: &Path) -> Result<PathBuf, Failure> {
     let path = keys.join(KEY_FILE);
     if !path.exists() {
-        fs::create_dir_all(keys).map_err(|e| Failure::runtime(format!("cannot make {}", keys.display()), e))?;
+        fs::create_dir_all(keys)
+            .map_err(|e| Failure::runtime(format!("cannot make {}", keys.display()), e))?;
         let der = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|_| Failure::Runtime("the system gave no randomness for a signing key".into()))?;
         write_private(&path, der.as_ref())?;
@@ -54,11 +55,16 @@ pub fn load_or_make_key(keys: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Creates a file readable by its owner only; a file that another process made meanwhile is left as it is.
-pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::runtime(format!("cannot write {}", path.display()), e);
     let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)?;
     let linked = fs::hard_link(&temporary, path);
     fs::remove_file(&temporary).map_err(failed)?;
@@ -69,7 +75,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
 }
 
 /// Checks tokens against one public key.
-pub struct Verifier {
+pub(crate) struct Verifier {
     key: UnparsedPublicKey<Vec<u8>>,
 }
 
@@ -100,16 +106,16 @@ impl Verifier {
     ///
     /// # Errors
     /// [`Failure::Runtime`] if the file cannot be read or is not an Ed25519 key in PKCS#8.
-    pub fn from_key_file(path: &Path) -> Result<Self, Failure> {
-        let der = fs::read(path).map_err(|e| Failure::runtime(format!("cannot read {}", path.display()), e))?;
-        let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|e| {
-            Failure::runtime(format!("{} is no Ed25519 key in PKCS#8", path.display()), e)
-        })?;
+    pub(crate) fn from_key_file(path: &Path) -> Result<Self, Failure> {
+        let der =
+            fs::read(path).map_err(|e| Failure::runtime(format!("cannot read {}", path.display()), e))?;
+        let pair = Ed25519KeyPair::from_pkcs8(&der)
+            .map_err(|e| Failure::runtime(format!("{} is no Ed25519 key in PKCS#8", path.display()), e))?;
         Ok(Self::new(pair.public_key().as_ref().to_vec()))
     }
 
     /// A verifier for a raw 32-byte Ed25519 public key.
-    pub fn new(public_key: Vec<u8>) -> Self {
+    pub(crate) fn new(public_key: Vec<u8>) -> Self {
         Self { key: UnparsedPublicKey::new(&ED25519, public_key) }
     }
 
@@ -118,7 +124,7 @@ impl Verifier {
     /// # Errors
     /// [`Code::TOKEN_INVALID`] for anything but a well-formed token of ours, [`Code::TOKEN_EXPIRED`] for a genuine
     /// one whose time is over.
-    pub fn verify(&self, token: &[u8], now_unix_ms: u64) -> Result<TokenClaims, Code> {
+    pub(crate) fn verify(&self, token: &[u8], now_unix_ms: u64) -> Result<TokenClaims, Code> {
         let claims = self.genuine(token).ok_or(Code::TOKEN_INVALID)?;
         if claims.iss != ISSUER || claims.aud != ISSUER || claims.sub.is_empty() {
             return Err(Code::TOKEN_INVALID);
@@ -167,7 +173,8 @@ mod tests {
     }
 
     const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
-    const CLAIMS: &str = r#"{"iss":"throng","aud":"throng","sub":"alice","dev":"18446744073709551615","exp":1000}"#;
+    const CLAIMS: &str =
+        r#"{"iss":"throng","aud":"throng","sub":"alice","dev":"18446744073709551615","exp":1000}"#;
 
     #[test]
     fn a_genuine_token_names_user_and_device_until_it_expires() {

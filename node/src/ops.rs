@@ -17,57 +17,57 @@ use crate::ready::Ready;
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the operations port can see.
-pub struct Sources {
+pub(crate) struct Sources {
     /// Addresses.
-    pub ready: Ready,
+    pub(crate) ready: Ready,
     /// The router loop, if this process has one.
-    pub router: Option<RouterHandle>,
+    pub(crate) router: Option<RouterHandle>,
     /// Sessions on the gateway loops of this process, by transport.
-    pub sessions: Box<dyn Fn() -> u64 + Send + Sync>,
+    pub(crate) sessions: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Cluster id, hexadecimal.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Voters of every shard.
-    pub voters: usize,
+    pub(crate) voters: usize,
 }
 
 /// What `/status` shows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Status {
+pub(crate) struct Status {
     /// Addresses.
-    pub ready: Ready,
+    pub(crate) ready: Ready,
     /// Cluster id.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Resident memory of the process, bytes.
-    pub resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
     /// Sessions on the gateway loops.
-    pub gateway_sessions: u64,
+    pub(crate) gateway_sessions: u64,
     /// Voters of every shard.
-    pub voters: usize,
+    pub(crate) voters: usize,
     /// Router and storage.
-    pub router: Option<RouterView>,
+    pub(crate) router: Option<RouterView>,
 }
 
 /// The router's part of `/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RouterView {
+pub(crate) struct RouterView {
     /// Shards.
-    pub shards: usize,
+    pub(crate) shards: usize,
     /// Shards this node leads and serves.
-    pub serving: usize,
+    pub(crate) serving: usize,
     /// Shards without a leader that this node knows of.
-    pub leaderless: usize,
+    pub(crate) leaderless: usize,
     /// By shard: leader (0 = unknown), term, highest entry applied here.
-    pub shard_leader_term_applied: Vec<(u64, u64, u64)>,
+    pub(crate) shard_leader_term_applied: Vec<(u64, u64, u64)>,
     /// Nodes with a working link.
-    pub links_up: Vec<u64>,
+    pub(crate) links_up: Vec<u64>,
     /// Gateway loops connected.
-    pub gateways: usize,
+    pub(crate) gateways: usize,
     /// Sessions registered here.
-    pub registered_sessions: usize,
+    pub(crate) registered_sessions: usize,
     /// Bytes that the registry of sessions takes.
-    pub registry_bytes: usize,
+    pub(crate) registry_bytes: usize,
     /// Entries applied here, over all shards.
-    pub applied_entries: u64,
+    pub(crate) applied_entries: u64,
 }
 
 impl From<RouterStatus> for RouterView {
@@ -92,13 +92,13 @@ impl From<RouterStatus> for RouterView {
 
 impl Status {
     /// Ready for traffic: every shard has a leader that this node knows of.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.router.as_ref().is_none_or(|router| router.leaderless == 0)
     }
 }
 
 /// Asks the router loop how it is doing. Blocks for up to two seconds.
-pub fn router_status(router: &RouterHandle) -> Option<RouterStatus> {
+pub(crate) fn router_status(router: &RouterHandle) -> Option<RouterStatus> {
     let (reply, answer) = crossbeam_channel::bounded(1);
     router.try_send(RouterInput::Status(reply)).ok()?;
     answer.recv_timeout(STATUS_TIMEOUT).ok()
@@ -106,7 +106,7 @@ pub fn router_status(router: &RouterHandle) -> Option<RouterStatus> {
 
 impl Sources {
     /// A snapshot; `None` if the router loop does not answer.
-    pub fn status(&self) -> Option<Status> {
+    pub(crate) fn status(&self) -> Option<Status> {
         let router = match &self.router {
             Some(handle) => Some(router_status(handle)?.into()),
             None => None,
@@ -123,7 +123,7 @@ impl Sources {
 }
 
 /// The routes.
-pub fn routes(sources: Arc<Sources>) -> Router {
+pub(crate) fn routes(sources: Arc<Sources>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
@@ -175,7 +175,11 @@ fn exposition(status: &Status) -> String {
     if let Some(router) = &status.router {
         gauge("throng_shards_serving", "Shards this node leads and serves.", router.serving as u64);
         gauge("throng_shards_leaderless", "Shards without a known leader.", router.leaderless as u64);
-        gauge("throng_registered_sessions", "Sessions registered at users' shards.", router.registered_sessions as u64);
+        gauge(
+            "throng_registered_sessions",
+            "Sessions registered at users' shards.",
+            router.registered_sessions as u64,
+        );
         gauge("throng_registry_bytes", "Bytes the registry of sessions takes.", router.registry_bytes as u64);
         gauge("throng_applied_entries", "Raft entries applied here.", router.applied_entries);
     }

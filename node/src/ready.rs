@@ -9,21 +9,21 @@ use crate::error::Failure;
 
 /// Addresses really bound, as `--ready-file` and `/status` show them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// Process id.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// Node number.
-    pub node: u64,
+    pub(crate) node: u64,
     /// Clients over WebSocket (TCP).
-    pub websocket: Option<SocketAddr>,
+    pub(crate) websocket: Option<SocketAddr>,
     /// Clients over QUIC (UDP).
-    pub quic: Option<SocketAddr>,
+    pub(crate) quic: Option<SocketAddr>,
     /// Other nodes.
-    pub peer: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     /// Health and status.
-    pub ops: SocketAddr,
+    pub(crate) ops: SocketAddr,
     /// WebSocket echo.
-    pub ws_echo: Option<SocketAddr>,
+    pub(crate) ws_echo: Option<SocketAddr>,
 }
 
 impl Ready {
@@ -31,7 +31,7 @@ impl Ready {
     ///
     /// # Errors
     /// [`Failure::Runtime`] if it cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let failed = |e: std::io::Error| Failure::runtime(format!("cannot write {}", path.display()), e);
         let text = serde_json::to_string_pretty(self).expect("plain fields always serialize");
         let temporary = path.with_extension("tmp");
@@ -43,7 +43,7 @@ impl Ready {
     ///
     /// # Errors
     /// [`Failure::Runtime`] once `timeout` has passed or `alive` says that its writer has ended.
-    pub fn wait(
+    pub(crate) fn wait(
         path: &Path,
         timeout: std::time::Duration,
         mut alive: impl FnMut() -> bool,
@@ -55,10 +55,15 @@ impl Ready {
                     .map_err(|e| Failure::runtime(format!("{} is malformed", path.display()), e));
             }
             if !alive() {
-                return Err(Failure::Runtime("the node ended before it was ready; its last lines say why".into()));
+                return Err(Failure::Runtime(
+                    "the node ended before it was ready; its last lines say why".into(),
+                ));
             }
             if std::time::Instant::now() >= deadline {
-                return Err(Failure::Runtime(format!("{} did not appear within {timeout:?}", path.display())));
+                return Err(Failure::Runtime(format!(
+                    "{} did not appear within {timeout:?}",
+                    path.display()
+                )));
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }

@@ -17,7 +17,7 @@ const ANSWER_MAX: u64 = 8 << 20;
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the node does not answer.
-pub fn run(args: &StatusArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let body = get(args.ops, "/status")?;
     if args.json {
         print!("{body}");
@@ -33,16 +33,16 @@ pub fn run(args: &StatusArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if nobody answers or the answer is no success.
-pub fn get(address: SocketAddr, path: &str) -> Result<String, Failure> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::runtime(format!("no node answers at {address}"), e);
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed)?;
     stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").map_err(failed)?;
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer).map_err(failed)?;
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or_else(|| Failure::Runtime(format!("{address} does not speak HTTP; is it the operations port?")))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| {
+        Failure::Runtime(format!("{address} does not speak HTTP; is it the operations port?"))
+    })?;
     if head.split_whitespace().nth(1) != Some("200") {
         let first = head.lines().next().unwrap_or_default();
         return Err(Failure::Runtime(format!("{address}{path}: {first}: {}", body.trim())));
@@ -66,7 +66,8 @@ fn describe(status: &Status) -> String {
             "  shards    {} of {} led here, {} without a leader, {} voters each\n",
             router.serving, router.shards, router.leaderless, status.voters
         );
-        text += &format!("  links     up to nodes {:?}, {} gateway loops\n", router.links_up, router.gateways);
+        text +=
+            &format!("  links     up to nodes {:?}, {} gateway loops\n", router.links_up, router.gateways);
         text += &format!(
             "  registry  {} sessions in {} bytes; {} entries applied\n",
             router.registered_sessions, router.registry_bytes, router.applied_entries

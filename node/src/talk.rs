@@ -41,9 +41,16 @@ impl Talk {
         let client = connect::connect(args).await?;
         let other = connect::user(&peer.with);
         let info = client.open(other).await.map_err(|e| failed("cannot open the conversation", &e))?;
-        let names = BTreeMap::from([(connect::user(&args.user), args.user.clone()), (other, peer.with.clone())]);
-        let mut talk =
-            Self { client, channel: info.channel, head: info.head, me: info.member, names, members: BTreeMap::new() };
+        let names =
+            BTreeMap::from([(connect::user(&args.user), args.user.clone()), (other, peer.with.clone())]);
+        let mut talk = Self {
+            client,
+            channel: info.channel,
+            head: info.head,
+            me: info.member,
+            names,
+            members: BTreeMap::new(),
+        };
         let (members, _) = talk
             .client
             .members(info.channel, MemberNo(0))
@@ -66,7 +73,9 @@ impl Talk {
         let text = match event.kind {
             EventKind::MESSAGE => {
                 let text = String::from_utf8_lossy(&event.body);
-                text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+                text.chars()
+                    .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+                    .collect()
             }
             EventKind::JOINED | EventKind::LEFT => membership(event),
             EventKind(other) => format!("(event of kind {other})"),
@@ -94,7 +103,7 @@ fn membership(event: &Event) -> String {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the conversation cannot be opened or ends.
-pub fn chat(args: &ChatArgs) -> Result<(), Failure> {
+pub(crate) fn chat(args: &ChatArgs) -> Result<(), Failure> {
     block_on(async {
         let talk = Talk::open(&args.connect, &args.peer).await?;
         println!("talking with {} as {}; end with Ctrl-D", args.peer.with, args.connect.user);
@@ -129,7 +138,9 @@ fn show(talk: &Talk, event: Option<SubscriptionEvent>) -> Result<(), Failure> {
             println!("(history before #{floor} is gone)");
             Ok(())
         }
-        Some(SubscriptionEvent::Ended(code)) => Err(Failure::Runtime(format!("the conversation ended: {code}"))),
+        Some(SubscriptionEvent::Ended(code)) => {
+            Err(Failure::Runtime(format!("the conversation ended: {code}")))
+        }
         None => Err(Failure::Runtime("the connection is closed".into())),
     }
 }
@@ -138,7 +149,7 @@ fn show(talk: &Talk, event: Option<SubscriptionEvent>) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if it could not be stored.
-pub fn send(args: &SendArgs) -> Result<(), Failure> {
+pub(crate) fn send(args: &SendArgs) -> Result<(), Failure> {
     block_on(async {
         let talk = Talk::open(&args.connect, &args.peer).await?;
         let ack = talk
@@ -155,14 +166,16 @@ pub fn send(args: &SendArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the conversation cannot be opened or ends.
-pub fn tail(args: &TailArgs) -> Result<(), Failure> {
+pub(crate) fn tail(args: &TailArgs) -> Result<(), Failure> {
     block_on(async {
         let talk = Talk::open(&args.connect, &args.peer).await?;
         let mut events = talk.subscribe(Seq(args.after)).await?;
         let mut shown = 0;
         while args.count == 0 || shown < args.count {
             let event = events.next().await;
-            shown += u64::from(matches!(&event, Some(SubscriptionEvent::Event(e)) if e.kind == EventKind::MESSAGE));
+            shown += u64::from(
+                matches!(&event, Some(SubscriptionEvent::Event(e)) if e.kind == EventKind::MESSAGE),
+            );
             show(&talk, event)?;
         }
         close(&talk.client).await
@@ -173,12 +186,13 @@ pub fn tail(args: &TailArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if it cannot be read.
-pub fn history(args: &HistoryArgs) -> Result<(), Failure> {
+pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failure> {
     block_on(async {
         let talk = Talk::open(&args.connect, &args.peer).await?;
         let (mut after, mut left) = (Seq(args.after), args.limit);
         while left > 0 {
-            let limit = u16::try_from(left.min(throng_wire::limits::PAGE_EVENTS_MAX as u64)).unwrap_or(u16::MAX);
+            let limit =
+                u16::try_from(left.min(throng_wire::limits::PAGE_EVENTS_MAX as u64)).unwrap_or(u16::MAX);
             let page = talk
                 .client
                 .fetch(talk.channel, Cursor::after(after), limit, throng_wire::frame::Freshness::Linearizable)

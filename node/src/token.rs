@@ -13,7 +13,7 @@ use crate::identity::KEY_FILE;
 ///
 /// # Errors
 /// [`Failure::Runtime`] if there is no key in the data directory.
-pub fn run(args: &TokenArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &TokenArgs) -> Result<(), Failure> {
     let device = match args.device {
         Some(device) => device,
         None => random_device()?,
@@ -26,7 +26,7 @@ pub fn run(args: &TokenArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the key is missing or malformed.
-pub fn mint(keys: &Path, user: &str, device: u64, ttl_s: u64) -> Result<String, Failure> {
+pub(crate) fn mint(keys: &Path, user: &str, device: u64, ttl_s: u64) -> Result<String, Failure> {
     let path = keys.join(KEY_FILE);
     if !path.exists() {
         return Err(Failure::Runtime(format!(
@@ -40,11 +40,10 @@ pub fn mint(keys: &Path, user: &str, device: u64, ttl_s: u64) -> Result<String, 
 }
 
 /// 64 random bits: a device draws its number once and keeps it.
-pub fn random_device() -> Result<u64, Failure> {
+pub(crate) fn random_device() -> Result<u64, Failure> {
     let id = crate::serve::random_id()?;
     Ok(u64::from_be_bytes(id[..8].try_into().expect("eight of sixteen bytes")))
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -56,7 +55,8 @@ mod tests {
         let keys = tempfile::tempdir().expect("a directory");
         let path = identity::load_or_make_key(keys.path()).expect("made");
         let token = mint(keys.path(), "alice", u64::MAX, 60).expect("minted");
-        let claims = Verifier::from_key_file(&path).expect("readable").verify(token.as_bytes(), 0).expect("genuine");
+        let claims =
+            Verifier::from_key_file(&path).expect("readable").verify(token.as_bytes(), 0).expect("genuine");
         assert_eq!(claims.user, throng_wire::UserId::of(identity::ISSUER, "alice"));
         assert_eq!(claims.device.0, u64::MAX);
     }

@@ -11,14 +11,14 @@ use throng_runtime::{Clock, Event, Interest, Poller, Waker, unix_millis};
 use throng_storage_core::entry::Record;
 use throng_storage_core::state::{StateRead, WriteBatch};
 use throng_storage_core::store::PersistToken;
-use throng_wire::{NodeId, ShardId};
 use throng_wire::link::{GatewayId, ToGateway};
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
+use throng_wire::{NodeId, ShardId};
 
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
 use crate::handle::{RouterInput, RouterStatus, ShardStatus};
 use crate::inbound::{Arrived, Inbound};
-use crate::limits::{INPUTS_PER_TURN, RETRY_FULL};
+use crate::limits::{INPUTS_PER_TURN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
 
 /// What the loop is told at start.
@@ -58,16 +58,20 @@ pub struct Driver<S: StateRead> {
     gateways: Gateways,
     arrived: Vec<Arrived>,
     retry_at: Option<Instant>,
+    stalled_since: Option<Instant>,
     stop: Option<Result<(), String>>,
     node: NodeId,
     shards: u32,
 }
 
+/// Leadership was handed over already; a process that waits for this disk is of no use to anybody.
+const STALLED: &str = "the log's disk has not answered for too long; the node stops so that others take over";
+
 const TOKEN_WAKER: u64 = 0;
 const TOKEN_LISTENER: u64 = 1;
 /// Tokens of dialled links: this plus the node's number.
 const TOKEN_PEER: u64 = 1 << 62;
-/// Tokens of accepted connections: this plus the slab key (whose generation keeps below 2³⁰ in practice; a clash
+/// Tokens of accepted connections: this plus the slab key (whose generation keeps below 2³¹ in practice; a clash
 /// would only cost a spurious look).
 const TOKEN_INBOUND: u64 = 1 << 63;
 
@@ -108,6 +112,7 @@ impl<S: StateRead> Driver<S> {
             gateways: Gateways::new(),
             arrived: Vec::new(),
             retry_at: None,
+            stalled_since: None,
             stop: None,
             node: config.node,
             shards: config.shards,
@@ -144,6 +149,7 @@ impl<S: StateRead> Driver<S> {
     fn turn(&mut self, ready: &[Event]) {
         let now = self.clock.now();
         self.router.handle_wall_clock(unix_millis());
+        self.watch_disk(now);
         if self.router.poll_timeout().is_some_and(|at| at <= now) {
             self.router.handle_timeout(now);
         }
@@ -157,6 +163,15 @@ impl<S: StateRead> Driver<S> {
         self.handle_arrived(now);
         self.drain(now);
         self.flush(now);
+    }
+
+    /// The store hands its leaderships over as soon as its disk is late; a disk that stays so ends the process.
+    fn watch_disk(&mut self, now: Instant) {
+        if !self.router.store().is_stalled() {
+            self.stalled_since = None;
+        } else if now.since(*self.stalled_since.get_or_insert(now)) > STALL_MAX {
+            self.stop = Some(Err(STALLED.into()));
+        }
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
@@ -216,7 +231,9 @@ impl<S: StateRead> Driver<S> {
         for arrived in core::mem::take(&mut self.arrived) {
             match arrived {
                 Arrived::Raft(node, batch) => self.router.handle_peer(now, node, PeerMessage::Raft(batch)),
-                Arrived::Router(node, message) => self.router.handle_peer(now, node, PeerMessage::Router(message)),
+                Arrived::Router(node, message) => {
+                    self.router.handle_peer(now, node, PeerMessage::Router(message))
+                }
                 Arrived::GatewayUp(gateway, key) => {
                     self.gateways.insert(gateway, GatewayOut::new(Reach::Remote(key)));
                     self.router.handle_gateway_up(now, gateway);
@@ -259,12 +276,15 @@ impl<S: StateRead> Driver<S> {
                 }
                 Output::ToPeer { node, message } => {
                     assert_ne!(node, self.node, "the machine answers itself without a link");
-                    self.peers.send(node, &match message {
-                        PeerMessage::Raft(batch) => PeerFrame::Raft(batch),
-                        PeerMessage::Router(message) => PeerFrame::Router(message),
-                    });
+                    self.peers.send(
+                        node,
+                        &match message {
+                            PeerMessage::Raft(batch) => PeerFrame::Raft(batch),
+                            PeerMessage::Router(message) => PeerFrame::Router(message),
+                        },
+                    );
                 }
-                Output::ToGateway { gateway, message } => self.to_gateway(now, gateway, message),
+                Output::ToGateway { gateway, message } => self.queue_for_gateway(now, gateway, message),
                 Output::Fatal { reason } => {
                     self.stop = Some(Err(reason.to_string()));
                     return;
@@ -273,7 +293,7 @@ impl<S: StateRead> Driver<S> {
         }
     }
 
-    fn to_gateway(&mut self, now: Instant, gateway: GatewayId, message: ToGateway) {
+    fn queue_for_gateway(&mut self, now: Instant, gateway: GatewayId, message: ToGateway) {
         let Some(out) = self.gateways.get_mut(&gateway) else { return };
         if out.push(message) == Verdict::CutOff {
             tracing::error!(?gateway, "gateway takes nothing, cutting it off");

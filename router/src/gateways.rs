@@ -1,11 +1,11 @@
 //! What waits for each gateway, and the policy when it does not keep up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use throng_base::Key;
+use throng_wire::ChannelId;
 use throng_wire::event::EventKind;
 use throng_wire::link::{GatewayId, ToGateway};
-use throng_wire::{ChannelId, Seq};
 
 use crate::limits::{GATEWAY_BATCH_MAX, GATEWAY_DELIVERIES_MAX, GATEWAY_MESSAGES_MAX};
 
@@ -30,8 +30,8 @@ pub(crate) enum Reach {
 pub(crate) struct GatewayOut {
     pub(crate) reach: Reach,
     pending: VecDeque<ToGateway>,
-    /// Channels whose deliveries were dropped, with their newest head: one LAGGED each, not a queue.
-    lagged: BTreeMap<ChannelId, Seq>,
+    /// Channels with a LAGGED among `pending`: until it is handed over, further drops need no other.
+    lagged: BTreeSet<ChannelId>,
 }
 
 /// Whether a gateway can be kept.
@@ -43,40 +43,46 @@ pub(crate) enum Verdict {
 
 impl GatewayOut {
     pub(crate) fn new(reach: Reach) -> Self {
-        Self { reach, pending: VecDeque::new(), lagged: BTreeMap::new() }
+        Self { reach, pending: VecDeque::new(), lagged: BTreeSet::new() }
     }
 
-    /// Queues a message. A delivery beyond the limit becomes LAGGED for its channel (contract C4: never silently); a
-    /// removal is never dropped, because the gateway learns rights only from this stream (contract C7).
+    /// Queues a message. A delivery beyond the limit becomes LAGGED at its place in the order (contract C4: never
+    /// silently): the gateway then takes nothing of the channel until it has subscribed anew, so what follows may be
+    /// dropped without another word. A removal is never dropped, because the gateway learns rights only from this
+    /// stream (contract C7).
     pub(crate) fn push(&mut self, message: ToGateway) -> Verdict {
-        if self.pending.len() >= GATEWAY_DELIVERIES_MAX
-            && let ToGateway::Deliver { channel, event, .. } = &message
-            && event.kind != EventKind::LEFT
-        {
-            let head = self.lagged.entry(*channel).or_default();
-            *head = (*head).max(event.seq);
-            return Verdict::Keep;
-        }
+        let message = match message {
+            ToGateway::Deliver { channel, event, .. }
+                if self.pending.len() >= GATEWAY_DELIVERIES_MAX && event.kind != EventKind::LEFT =>
+            {
+                if !self.lagged.insert(channel) {
+                    return Verdict::Keep;
+                }
+                ToGateway::Lagged { channel, head: event.seq }
+            }
+            other => other,
+        };
         self.pending.push_back(message);
         if self.pending.len() > GATEWAY_MESSAGES_MAX { Verdict::CutOff } else { Verdict::Keep }
     }
 
     pub(crate) fn has_pending(&self) -> bool {
-        !self.pending.is_empty() || !self.lagged.is_empty()
+        !self.pending.is_empty()
     }
 
-    /// The next batch; LAGGED goes out once the queue is short again.
+    /// The next batch.
     pub(crate) fn next_batch(&mut self) -> Option<Vec<ToGateway>> {
-        if self.pending.len() < GATEWAY_DELIVERIES_MAX / 2 {
-            while let Some((channel, head)) = self.lagged.pop_first() {
-                self.pending.push_back(ToGateway::Lagged { channel, head });
-            }
-        }
         if self.pending.is_empty() {
             return None;
         }
         let size = self.pending.len().min(GATEWAY_BATCH_MAX);
-        Some(self.pending.drain(..size).collect())
+        let batch: Vec<ToGateway> = self.pending.drain(..size).collect();
+        for message in &batch {
+            if let ToGateway::Lagged { channel, .. } = message {
+                self.lagged.remove(channel);
+            }
+        }
+        Some(batch)
     }
 
     /// Takes back a batch that found no room.
@@ -93,7 +99,7 @@ pub(crate) type Gateways = BTreeMap<GatewayId, GatewayOut>;
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use throng_wire::{Event, MemberNo, ServerTs, UserId};
+    use throng_wire::{Event, MemberNo, Seq, ServerTs, UserId};
 
     use super::*;
 
@@ -106,13 +112,19 @@ mod tests {
     }
 
     fn event(seq: u64, kind: EventKind) -> ToGateway {
-        let event =
-            Event { seq: Seq(seq), kind, sender: MemberNo(1), ts: ServerTs(1), origin: None, body: Bytes::new() };
+        let event = Event {
+            seq: Seq(seq),
+            kind,
+            sender: MemberNo(1),
+            ts: ServerTs(1),
+            origin: None,
+            body: Bytes::new(),
+        };
         ToGateway::Deliver { channel: ChannelId([1; 16]), event, sender: UserId::NIL }
     }
 
     #[test]
-    fn dropped_deliveries_become_one_lagged_and_removals_stay() {
+    fn dropped_deliveries_become_one_lagged_in_their_place_and_removals_stay() {
         let mut gateway = GatewayOut::new(Reach::Local(Box::new(Never)));
         let limit = GATEWAY_DELIVERIES_MAX as u64;
         for seq in 1..=limit + 10 {
@@ -124,9 +136,10 @@ mod tests {
             all.extend(batch);
         }
         assert!(!gateway.has_pending());
-        assert_eq!(all.len() as u64, limit + 2, "the kept ones, the removal and one LAGGED");
-        let lagged = ToGateway::Lagged { channel: ChannelId([1; 16]), head: Seq(limit + 10) };
-        assert!(all.contains(&lagged) && all.contains(&event(limit + 11, EventKind::LEFT)));
+        let lagged = ToGateway::Lagged { channel: ChannelId([1; 16]), head: Seq(limit + 1) };
+        assert_eq!(all[limit as usize..], [lagged, event(limit + 11, EventKind::LEFT)]);
+        assert_eq!(gateway.push(event(limit + 12, EventKind::MESSAGE)), Verdict::Keep);
+        assert_eq!(gateway.next_batch(), Some(vec![event(limit + 12, EventKind::MESSAGE)]));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::net::{SocketAddr, TcpListener};
 
 use throng_base::{Instant, Key, Slab};
 use throng_runtime::{Accepted, FrameLink, Interest, ListenOptions, Poller, accept, listen};
-use throng_wire::{Code, NodeId};
 use throng_wire::link::{GatewayId, ToGateway, ToRouter};
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRefused, PeerRole, RaftBatch, RouterMessage};
+use throng_wire::{Code, NodeId};
 
 use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, LINK_LIMITS};
 
@@ -55,7 +55,8 @@ impl Inbound {
                 Ok(Accepted::Connection(stream, address)) => {
                     let link = FrameLink::new(stream, LINK_LIMITS);
                     let who = Who::Unknown { deadline: now + HELLO_TIMEOUT };
-                    let Ok(key) = self.connections.insert(Connection { link, who, writes_watched: false }) else {
+                    let Ok(key) = self.connections.insert(Connection { link, who, writes_watched: false })
+                    else {
                         tracing::warn!(%address, "peer connection refused: {INBOUND_MAX} are open");
                         continue;
                     };
@@ -201,10 +202,10 @@ impl Inbound {
     fn watch(&mut self, key: Key, poller: &Poller, token: u64) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let wants = connection.link.wants_write();
-        if wants != connection.writes_watched {
-            if poller.modify(&connection.link, token, connection.link.interest()).is_ok() {
-                connection.writes_watched = wants;
-            }
+        if wants != connection.writes_watched
+            && poller.modify(&connection.link, token, connection.link.interest()).is_ok()
+        {
+            connection.writes_watched = wants;
         }
     }
 }
@@ -227,4 +228,3 @@ fn refusal(own: &PeerHello, peer: &PeerHello) -> Option<String> {
     }
     None
 }
-

@@ -48,7 +48,12 @@ pub(crate) enum PeerEvent {
 }
 
 impl Peers {
-    pub(crate) fn new(hello: PeerHello, addresses: BTreeMap<NodeId, SocketAddr>, seed: u64, now: Instant) -> Self {
+    pub(crate) fn new(
+        hello: PeerHello,
+        addresses: BTreeMap<NodeId, SocketAddr>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let peers = addresses
             .into_iter()
             .map(|(node, address)| {
@@ -61,7 +66,11 @@ impl Peers {
 
     /// Nodes with a working link.
     pub(crate) fn up(&self) -> Vec<NodeId> {
-        self.peers.iter().filter(|(_, peer)| matches!(peer.state, State::Up { .. })).map(|(node, _)| *node).collect()
+        self.peers
+            .iter()
+            .filter(|(_, peer)| matches!(peer.state, State::Up { .. }))
+            .map(|(node, _)| *node)
+            .collect()
     }
 
     /// When a dial or a deadline is due.
@@ -112,7 +121,13 @@ impl Peers {
     }
 
     /// Handles readiness of the link to `node`.
-    pub(crate) fn handle_ready(&mut self, now: Instant, node: NodeId, poller: &Poller, token: u64) -> PeerEvent {
+    pub(crate) fn handle_ready(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        poller: &Poller,
+        token: u64,
+    ) -> PeerEvent {
         let Some(peer) = self.peers.get_mut(&node) else { return PeerEvent::Nothing };
         let (link, dialling) = match &mut peer.state {
             State::Down { .. } => return PeerEvent::Nothing,
@@ -159,10 +174,9 @@ impl Peers {
         let peer = self.peers.get_mut(&node).expect("listed");
         let was_up = matches!(peer.state, State::Up { .. });
         // Full jitter, so that nodes that lost each other together do not dial together.
-        let pause = core::time::Duration::from_nanos(self.rng.between(
-            DIAL_BACKOFF_MIN.as_nanos() as u64 / 2,
-            peer.backoff.as_nanos() as u64,
-        ));
+        let pause = core::time::Duration::from_nanos(
+            self.rng.between(DIAL_BACKOFF_MIN.as_nanos() as u64 / 2, peer.backoff.as_nanos() as u64),
+        );
         peer.backoff = (peer.backoff * 2).min(DIAL_BACKOFF_MAX);
         peer.state = State::Down { retry_at: now + pause };
         peer.writes_watched = false;
@@ -177,7 +191,12 @@ impl Peers {
     }
 
     /// Writes what was queued in this turn. Returns the nodes whose links broke.
-    pub(crate) fn flush(&mut self, now: Instant, poller: &Poller, token: impl Fn(NodeId) -> u64) -> Vec<NodeId> {
+    pub(crate) fn flush(
+        &mut self,
+        now: Instant,
+        poller: &Poller,
+        token: impl Fn(NodeId) -> u64,
+    ) -> Vec<NodeId> {
         let nodes: Vec<NodeId> = self.up();
         let mut broken = Vec::new();
         for node in nodes {

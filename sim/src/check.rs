@@ -61,7 +61,8 @@ impl Model {
         }
         let known = self.logs.entry(channel).or_default().entry(seq).or_insert_with(|| body.to_vec());
         if known != body {
-            let (a, b) = (String::from_utf8_lossy(known).into_owned(), String::from_utf8_lossy(body).into_owned());
+            let (a, b) =
+                (String::from_utf8_lossy(known).into_owned(), String::from_utf8_lossy(body).into_owned());
             self.broken(format!("C1: channel {channel} #{seq} is {a} and {b}"));
         }
         let stamps = self.stamps.entry(channel).or_default();
@@ -73,7 +74,9 @@ impl Model {
 
     /// A client's feed starts over after a RESET, which never happens without a restore.
     pub fn reset(&mut self, client: usize, channel: usize) {
-        self.broken(format!("C5: client {client} was told to reset channel {channel} although nothing was restored"));
+        self.broken(format!(
+            "C5: client {client} was told to reset channel {channel} although nothing was restored"
+        ));
     }
 
     /// A send ended in a final refusal, which the workload never provokes.
@@ -100,7 +103,8 @@ impl Model {
     pub fn is_caught_up(&self, followers: &[(usize, usize)]) -> bool {
         let newest = self.newest_acked();
         followers.iter().all(|(client, channel)| {
-            self.feeds.get(&(*client, *channel)).copied().unwrap_or(0) >= newest.get(channel).copied().unwrap_or(0)
+            self.feeds.get(&(*client, *channel)).copied().unwrap_or(0)
+                >= newest.get(channel).copied().unwrap_or(0)
         })
     }
 
@@ -117,7 +121,10 @@ impl Model {
     pub fn finish(&mut self, followers: &[(usize, usize)]) {
         if self.open_sends() > 0 {
             let open: Vec<_> = self.sends.iter().filter(|(_, (_, acked))| acked.is_none()).take(3).collect();
-            let text = format!("liveness: {} sends are unanswered after healing, for instance {open:?}", self.open_sends());
+            let text = format!(
+                "liveness: {} sends are unanswered after healing, for instance {open:?}",
+                self.open_sends()
+            );
             self.broken(text);
         }
         if !self.is_caught_up(followers) {
@@ -137,7 +144,9 @@ impl Model {
             match (acked, places.as_slice()) {
                 (Some(seq), [at]) if seq == at => {}
                 (None, [] | [_]) => {}
-                (Some(seq), places) => problems.push(format!("C2: {text} was acknowledged as #{seq}, found at {places:?}")),
+                (Some(seq), places) => {
+                    problems.push(format!("C2: {text} was acknowledged as #{seq}, found at {places:?}"))
+                }
                 (None, places) => problems.push(format!("C3: {text} is stored several times, at {places:?}")),
             }
         }

@@ -20,7 +20,13 @@ impl StateRead for SharedState {
         self.0.borrow().get(table, key)
     }
 
-    fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+    fn scan(
+        &self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
         self.0.borrow().scan(table, from, to, limit)
     }
 }
@@ -51,7 +57,13 @@ impl GroupLog {
 pub(crate) struct SharedLog(Arc<Mutex<BTreeMap<ShardId, GroupLog>>>);
 
 impl LogRead for SharedLog {
-    fn entries(&self, shard: ShardId, low: u64, high: u64, max_bytes: usize) -> Result<Vec<Entry>, LogReadError> {
+    fn entries(
+        &self,
+        shard: ShardId,
+        low: u64,
+        high: u64,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, LogReadError> {
         let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = || LogReadError(format!("entry {low} of shard {shard} is not in the log"));
         let group = groups.get(&shard).ok_or_else(missing)?;

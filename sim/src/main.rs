@@ -84,7 +84,11 @@ fn many(args: &Args) -> ExitCode {
         }
     }
     let ran = passed + failed;
-    println!("{ran} seeds, {acked} sends acknowledged, {:.1} virtual hours in {:.1} s", virtual_time.as_secs_f64() / 3600.0, begin.elapsed().as_secs_f64());
+    println!(
+        "{ran} seeds, {acked} sends acknowledged, {:.1} virtual hours in {:.1} s",
+        virtual_time.as_secs_f64() / 3600.0,
+        begin.elapsed().as_secs_f64()
+    );
     let named = counts.named();
     println!("faults: {}", named.map(|(name, count)| format!("{name} {count}")).join(", "));
     // A kind of fault that never struck tests nothing. With few seeds it may be chance.

@@ -1,7 +1,7 @@
 //! Paths between nodes: who cannot hear whom, and when things arrive.
 
-use std::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use throng_base::{Instant, Rng};
 

@@ -69,7 +69,8 @@ impl Node {
         // Small enough that followers sometimes need the log.
         config.tail_bytes_max = rng.between(1_000, 100_000) as usize;
         let log = Box::new(self.disk.log.clone());
-        let store = Store::new(config, seed, now, groups, log).expect("a simulated disk loses nothing that was synced");
+        let store = Store::new(config, seed, now, groups, log)
+            .expect("a simulated disk loses nothing that was synced");
         let mut config = RouterConfig::new(self.id, shards, Epoch(1));
         config.flush_age = core::time::Duration::from_millis(rng.between(20, 1_000));
         let router =

@@ -257,12 +257,16 @@ impl World {
             Event::Flushed { node, life, token } => self.flushed(node, life, token),
             Event::Peer { from, to, message } => self.peer_arrives(from, to, message),
             Event::LinkTry { gateway, router, epoch } => self.link_try(gateway, router, epoch),
-            Event::ToRouter { gateway, router, epoch, message } => self.to_router(gateway, router, epoch, message),
-            Event::ToGateway { gateway, router, epoch, message } => self.to_gateway(gateway, router, epoch, message),
+            Event::ToRouter { gateway, router, epoch, message } => {
+                self.request_arrives(gateway, router, epoch, message)
+            }
+            Event::ToGateway { gateway, router, epoch, message } => {
+                self.answer_arrives(gateway, router, epoch, message)
+            }
             Event::Accept { actor, connection } => self.accept(actor, connection),
             Event::Connected { actor, connection } => self.connected(actor, connection),
-            Event::ToServer { actor, connection, bytes } => self.to_server(actor, connection, bytes),
-            Event::ToClient { actor, connection, bytes } => self.to_client(actor, connection, bytes),
+            Event::ToServer { actor, connection, bytes } => self.server_reads(actor, connection, bytes),
+            Event::ToClient { actor, connection, bytes } => self.client_reads(actor, connection, bytes),
             Event::Broken { actor, connection } => self.broken(actor, connection),
             Event::Left { node, life, session } => self.left(node, life, session),
             Event::Send { actor } => self.send(actor),
@@ -284,7 +288,9 @@ impl World {
     /// (client, channel) of everybody who follows a channel.
     fn followers(&self) -> Vec<(usize, usize)> {
         let followers = self.channels.iter().enumerate();
-        followers.flat_map(|(number, (_, members, _))| members.iter().map(move |actor| (*actor, number))).collect()
+        followers
+            .flat_map(|(number, (_, members, _))| members.iter().map(move |actor| (*actor, number)))
+            .collect()
     }
 
     fn finish(mut self) -> Outcome {
@@ -373,9 +379,29 @@ impl World {
 
 fn describe(line: &[u64; 5]) -> String {
     const KINDS: [&str; 23] = [
-        "", "node timer", "actor timer", "synced", "flushed", "peer", "link try", "to router", "to gateway", "accept",
-        "connected", "to server", "to client", "broken", "left", "send", "start", "crash", "partition", "heal", "cut",
-        "jump", "end of faults",
+        "",
+        "node timer",
+        "actor timer",
+        "synced",
+        "flushed",
+        "peer",
+        "link try",
+        "to router",
+        "to gateway",
+        "accept",
+        "connected",
+        "to server",
+        "to client",
+        "broken",
+        "left",
+        "send",
+        "start",
+        "crash",
+        "partition",
+        "heal",
+        "cut",
+        "jump",
+        "end of faults",
     ];
     format!("{:<12} {} {} ({} bytes)", KINDS[line[1] as usize], line[2], line[3], line[4])
 }

@@ -142,10 +142,19 @@ class BadFrames:
                 self.assertEqual((await opened.first_frame()).name, "CLOSE")  # W-ORD-2
                 await self.bystanders_are_well()
 
-    async def test_whoever_says_nothing_is_sent_away(self):
+    async def test_whoever_stops_in_the_middle_is_sent_away(self):
         """W-ORD-5."""
         opened = await self.connect(self.transport)
+        await opened.send_raw(session.hello())
         await self.closed(opened, Code.HANDSHAKE_TIMEOUT)
+
+    async def test_whoever_says_nothing_is_sent_away(self):
+        """W-ORD-5, W-WS-6, W-QUIC-4: on QUIC no stream is open yet, so the connection's code says it alone."""
+        opened = await self.connect(self.transport)
+        ended = await opened.ended()
+        code = Code.HANDSHAKE_TIMEOUT
+        on_websocket = self.transport is WsTransport
+        self.assertEqual(ended.transport.code, wire.websocket_code(code) if on_websocket else code)
 
     async def test_what_is_refused_while_the_session_goes_on(self):
         opened = await self.mallory()

@@ -29,7 +29,8 @@ class Server:
         self.process = subprocess.Popen(
             [throng_binary(), "serve", "--listen", anywhere, "--peer-listen", anywhere]
             + ["--ops-listen", anywhere, "--data-dir", self.data_dir, "--ready-file", ready_file]
-            + list(args)
+            + list(args),
+            stdout=subprocess.DEVNULL,  # what it has to complain about goes to its error output
         )
         try:
             self.ready = self._wait_for(ready_file)

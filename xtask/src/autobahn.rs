@@ -16,7 +16,7 @@ use crate::Result;
 use crate::process::{output_of, run as must_run};
 use crate::programs::THRONG;
 use crate::python::made_once;
-use crate::server::{Server, temporary_folder};
+use crate::server::Server;
 use crate::tally::Tally;
 use verdicts::Verdicts;
 
@@ -25,16 +25,18 @@ const PYTHON: &str = "2.7.18";
 /// The suite takes about 20 s; a case that hangs has its own limit of some seconds inside it.
 const RUN_MAX: Duration = Duration::from_secs(300);
 
+/// The suite's own pages, one for each case, for whoever wants to look at a failure.
+const REPORT: &str = "target/autobahn";
+
 /// Runs the suite, keeps its verdicts under `docs/conformance` and counts them.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
     let wstest = install()?;
     let throng = THRONG.build()?;
     let mut server = Server::start(&throng, &["--ws-echo", "127.0.0.1:0"])?;
-    let report = temporary_folder()?;
+    let report = fresh_folder(REPORT)?;
     let cases = if args.is_empty() { vec!["*".to_owned()] } else { args.to_vec() };
     let index = examine(&wstest, &format!("ws://{}", server.address("ws_echo")?), &cases, &report)?;
     let verdicts = Verdicts::read(&index)?;
-    // The suite's own page for every case stays beside the build for whoever wants to look at a failure.
     println!("report of every case: {}", report.join("index.html").display());
     if !server.is_alive() {
         return Err("throng serve did not survive the suite".into());
@@ -44,6 +46,12 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     }
     println!("{}", verdicts.summary());
     Ok(verdicts.tally(args.is_empty()))
+}
+
+fn fresh_folder(path: &str) -> Result<PathBuf> {
+    let _ = fs::remove_dir_all(path); // there may be none
+    fs::create_dir_all(path).map_err(|error| format!("{path}: {error}"))?;
+    fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))
 }
 
 /// Makes the Python 2.7 environment once and returns its `wstest`.

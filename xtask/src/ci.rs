@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tally::Tally;
-use crate::{Result, checks, tidy};
+use crate::{Result, autobahn, chaos, checks, load, peers, readme, tidy};
 
 /// A named check.
 pub(crate) type Step = (&'static str, fn() -> Result<Tally>);
@@ -14,6 +14,13 @@ const STEPS: &[Step] = &[
     ("tidy", tidy::run),
     ("vectors", checks::vectors),
     ("clippy", checks::clippy),
+    ("same seed", checks::same_seed_same_trace),
+    ("sim", || checks::simulation("300")),
+    ("readme", readme::run),
+    ("load", load::run),
+    ("peers", || peers::run(&[])),
+    ("autobahn", || autobahn::run(&[])),
+    ("chaos", chaos::run),
 ];
 
 /// `./x ci`.

@@ -4,6 +4,7 @@
 //! that people type. Every command that checks something ends in a [`tally::Tally`], printed as the last line.
 
 mod autobahn;
+mod chaos;
 mod checks;
 mod ci;
 mod fuzz;
@@ -44,6 +45,7 @@ Check it:
   peers [ARGS]    Python clients that none of us wrote, against a real server
   autobahn        the Autobahn TestSuite against our WebSocket codec; keeps the verdicts under docs/
   load            a short run of the load generator against a real node
+  chaos           three nodes under load; the one that leads most is killed ten times (SIGKILL)
   readme          the marked commands of README.md, typed as they stand, with the output it shows
   sim [ARGS]      the whole cluster in one thread on virtual time; --seed N replays
   fuzz [T [SECS]] a fuzz target, or all of them
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         "night" => night::run(),
         "bench" => programs::bench(&rest),
         "load" => load::run(),
+        "chaos" => chaos::run(),
         "sim" => programs::cargo_run("throng-sim", &rest),
         "autobahn" => autobahn::run(&rest),
         "peers" => peers::run(&rest),

@@ -3,7 +3,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,11 @@ impl Server {
         let mut command = Command::new(throng);
         command.args(["serve", "--listen", any, "--peer-listen", any, "--ops-listen", any]);
         command.arg("--data-dir").arg(folder.join("data")).arg("--ready-file").arg(&ready_file).args(args);
-        let child = command.spawn().map_err(|error| format!("cannot start {}: {error}", throng.display()))?;
+        // What it has to complain about goes to its error output.
+        let child = command
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", throng.display()))?;
         let mut server = Server { child, folder, ready: Value::Null };
         server.ready = server.wait_for(&ready_file)?;
         Ok(server)

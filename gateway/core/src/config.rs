@@ -127,7 +127,10 @@ impl GatewayConfig {
             ((BODY_MAX_FLOOR..=BODY_MAX_CAP).contains(&self.body_max), "body_max must be 8 KiB to 1 MiB"),
             (self.heartbeat >= Duration::from_millis(100), "heartbeat must be at least 100 ms"),
             (self.heartbeat <= Duration::from_secs(3_600), "heartbeat must be at most an hour"),
-            (self.sessions_max >= 1 && self.sessions_max < u32::MAX, "sessions_max must be 1 to 4,294,967,294"),
+            (
+                self.sessions_max >= 1 && self.sessions_max < u32::MAX,
+                "sessions_max must be 1 to 4,294,967,294",
+            ),
             (self.outbox_bytes >= 1_024, "outbox_bytes must be at least 1 KiB"),
             (self.outbox_bytes <= 64 << 20, "outbox_bytes must be at most 64 MiB"),
             (self.answer_bytes >= 16 << 10, "answer_bytes must be at least 16 KiB"),
@@ -138,7 +141,10 @@ impl GatewayConfig {
             (self.origins.count() <= ORIGINS_MAX, "at most 64 origins"),
             (self.rate.is_none_or(|rate| rate.per_second >= 1), "a rate must be at least 1 per second"),
             (self.rate.is_none_or(|rate| rate.burst >= 4), "a burst must be at least 4 frames"),
-            (self.rate.is_none_or(|rate| rate.burst <= 1_000_000), "a burst must be at most 1,000,000 frames"),
+            (
+                self.rate.is_none_or(|rate| rate.burst <= 1_000_000),
+                "a burst must be at most 1,000,000 frames",
+            ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
             Some((_, sentence)) => Err(sentence),

@@ -80,7 +80,8 @@ impl Gateway {
     /// Takes a session out of everything it is listed in: it gets no more deliveries, answers and hints.
     fn retire(&mut self, key: Key) {
         self.admission.leave(key.index);
-        while let Some(subscription) = self.sessions.get(key).and_then(|session| session.subscriptions.last()) {
+        while let Some(subscription) = self.sessions.get(key).and_then(|session| session.subscriptions.last())
+        {
             let channel = subscription.channel;
             self.hub.leave(channel, &mut self.sessions, key.index);
             self.drop_unused(channel);

@@ -13,7 +13,14 @@ use crate::hub::{State, Subscription};
 
 impl Gateway {
     /// An event of a channel. It is encoded once for everybody, and once more for the sender's own sessions.
-    pub(crate) fn deliver(&mut self, now: Instant, node: NodeId, id: ChannelId, event: Event, sender: UserId) {
+    pub(crate) fn deliver(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        id: ChannelId,
+        event: Event,
+        sender: UserId,
+    ) {
         self.counters.events += 1;
         let Some(index) = self.live_channel(node, &id) else {
             self.counters.events_stale += 1;

@@ -157,7 +157,12 @@ impl Hub {
             return;
         }
         let place = channel.subscriptions.len() as u32;
-        channel.subscriptions.push(Subscription { session: key.index, state: State::Idle, asking: 0, void: 0 });
+        channel.subscriptions.push(Subscription {
+            session: key.index,
+            state: State::Idle,
+            asking: 0,
+            void: 0,
+        });
         session.subscriptions.push(SubscriptionRef { channel: index, place });
     }
 

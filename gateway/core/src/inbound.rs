@@ -127,8 +127,7 @@ impl Gateway {
         match item {
             // RFC 6455 §7.4.1: 1003 is for a type of data the endpoint cannot accept.
             Item::Data { kind: Kind::Text, .. } => {
-                let farewell =
-                    Farewell { websocket: 1003, reason: "text message", ..Code::PROTOCOL.into() };
+                let farewell = Farewell { websocket: 1003, reason: "text message", ..Code::PROTOCOL.into() };
                 self.close(now, key, farewell);
             }
             Item::Data { kind: Kind::Binary, payload, end } => self.frames(now, key, &input[payload], end),
@@ -175,7 +174,8 @@ impl Gateway {
     fn keep(&mut self, now: Instant, key: Key, begun: Vec<u8>, ends_message: bool) {
         if ends_message {
             // SPEC W-WS-3.
-            let farewell = Farewell { reason: "a frame is cut by the end of a message", ..Code::PROTOCOL.into() };
+            let farewell =
+                Farewell { reason: "a frame is cut by the end of a message", ..Code::PROTOCOL.into() };
             return self.close(now, key, farewell);
         }
         if let Some(session) = self.sessions.get_mut(key) {
@@ -296,4 +296,3 @@ impl From<ProtocolError> for Farewell {
         Self { code, websocket: error.close_code(), reason: error.reason(), retry_after_ms: 0 }
     }
 }
-

@@ -3,7 +3,9 @@
 
 use core::time::Duration;
 
-use throng_wire::limits::{BODY_MAX_CAP, CREATE_MEMBERS_MAX, FRAME_OVERHEAD_MAX, MEMBERS_PAGE_MAX, SYNC_ENTRIES_MAX};
+use throng_wire::limits::{
+    BODY_MAX_CAP, CREATE_MEMBERS_MAX, FRAME_OVERHEAD_MAX, MEMBERS_PAGE_MAX, SYNC_ENTRIES_MAX,
+};
 
 /// Sessions of one loop by default. `RLIMIT_NOFILE` is 20,000 on small machines; a loop with direct descriptors may
 /// be configured higher.
@@ -100,7 +102,8 @@ pub const MEMBERS_ANSWER: usize = SMALL_ANSWER + MEMBERS_PAGE_MAX * 25;
 pub const SYNC_ANSWER: usize = SMALL_ANSWER + SYNC_ENTRIES_MAX * 40;
 
 const _: () = assert!(CREATE_MEMBERS_MAX * 16 < FRAME_OVERHEAD_MAX);
-const _: () = assert!(PENDING_PER_SESSION as usize * SMALL_ANSWER <= OUTBOX_SLACK, "W-LIM-3: 64 open requests");
+const _: () =
+    assert!(PENDING_PER_SESSION as usize * SMALL_ANSWER <= OUTBOX_SLACK, "W-LIM-3: 64 open requests");
 const _: () = assert!(SYNC_ANSWER < ANSWER_BYTES_DEFAULT, "any single answer fits");
 const _: () = assert!(OUTBOX_BYTES_DEFAULT + ANSWER_BYTES_DEFAULT + OUTBOX_SLACK < u32::MAX as usize / 2);
 const _: () = assert!(BODY_MAX_CAP + FRAME_OVERHEAD_MAX < u32::MAX as usize / 4, "reservations are u32");

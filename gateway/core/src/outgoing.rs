@@ -98,7 +98,14 @@ impl Gateway {
     }
 
     /// Queues a delivery, or drops it and owes LAGGED.
-    pub(crate) fn deliver_to(&mut self, now: Instant, key: Key, channel: ChannelId, seq: Seq, frame: &Encoded) {
+    pub(crate) fn deliver_to(
+        &mut self,
+        now: Instant,
+        key: Key,
+        channel: ChannelId,
+        seq: Seq,
+        frame: &Encoded,
+    ) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) else { return };
         let queued = session.queued();
         let loop_is_full = self.queued + frame.len() > self.config.queued_total;

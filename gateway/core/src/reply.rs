@@ -2,9 +2,7 @@
 
 use throng_base::{Instant, Key};
 use throng_wire::code::ClientRule;
-use throng_wire::frame::{
-    Ack, Channel, ErrorFrame, MembersPage, Page, PageEvent, Reset, Subscribed, Synced,
-};
+use throng_wire::frame::{Ack, Channel, ErrorFrame, MembersPage, Page, PageEvent, Reset, Subscribed, Synced};
 use throng_wire::link::{Answer, Op, Refusal, Reply, ToGateway};
 use throng_wire::{ChannelId, Code, Event, Frame, NodeId, RequestId, Seq, UserSeq};
 
@@ -53,7 +51,11 @@ impl Gateway {
         self.release(&pending);
         let key = pending.session;
         match (pending.purpose, &pending.op, answer) {
-            (Purpose::Publish, Op::Publish { channel, client_msg_id, .. }, Answer::Published { seq, ts, duplicate }) => {
+            (
+                Purpose::Publish,
+                Op::Publish { channel, client_msg_id, .. },
+                Answer::Published { seq, ts, duplicate },
+            ) => {
                 let ack = Ack { channel: *channel, client_msg_id: *client_msg_id, seq, ts, duplicate };
                 self.answer(now, key, &Frame::Ack(ack));
             }
@@ -64,7 +66,11 @@ impl Gateway {
                 self.subscription_answered(now, &pending, Verdict::From(head));
             }
             (Purpose::Renew, Op::Subscribe { .. }, Answer::ResetChannel { epoch, floor, head }) => {
-                self.reset_channel(now, &pending, Reset::Channel { channel: channel_of(&pending.op), epoch, floor, head });
+                self.reset_channel(
+                    now,
+                    &pending,
+                    Reset::Channel { channel: channel_of(&pending.op), epoch, floor, head },
+                );
             }
             (Purpose::Request(request), _, answer) => self.complete_request(now, &pending, request, answer),
             (_, _, _) => self.fail_released(now, pending, internal()),
@@ -75,13 +81,18 @@ impl Gateway {
         let key = pending.session;
         let channel = channel_of(&pending.op);
         match (&pending.op, answer) {
-            (Op::Create { .. } | Op::Join { .. } | Op::Leave { .. }, Answer::Channel { class, head, member }) => {
+            (
+                Op::Create { .. } | Op::Join { .. } | Op::Leave { .. },
+                Answer::Channel { class, head, member },
+            ) => {
                 self.answer(now, key, &Frame::Channel(Channel { request, channel, class, head, member }));
             }
             (Op::Members { .. }, Answer::Members { more, members }) => {
                 self.answer(now, key, &Frame::MembersPage(MembersPage { request, channel, more, members }));
             }
-            (Op::Fetch { .. }, Answer::Page { head, events }) => self.page(now, key, request, channel, head, &events),
+            (Op::Fetch { .. }, Answer::Page { head, events }) => {
+                self.page(now, key, request, channel, head, &events)
+            }
             (Op::Fetch { .. }, Answer::ResetChannel { epoch, floor, head }) => {
                 self.answer(now, key, &Frame::Reset(Reset::Channel { channel, epoch, floor, head }));
             }
@@ -106,7 +117,15 @@ impl Gateway {
     }
 
     /// A page, cut at the frame limit: fewer events than asked are legal there (SPEC W-FETCH-1, W-LIM-2).
-    fn page(&mut self, now: Instant, key: Key, request: RequestId, channel: ChannelId, head: Seq, events: &[Event]) {
+    fn page(
+        &mut self,
+        now: Instant,
+        key: Key,
+        request: RequestId,
+        channel: ChannelId,
+        head: Seq,
+        events: &[Event],
+    ) {
         /// Largest head of an event in a page: number, kind, sender, stamp, origin, length.
         const EVENT_HEAD_MAX: usize = 8 + 1 + 8 + 8 + 16 + 8 + 2;
         let mut room = self.config.frame_max().saturating_sub(64);
@@ -132,7 +151,9 @@ impl Gateway {
             return;
         }
         let shard = self.routes.shard(session.user.slot());
-        if pending.generation == self.routes.generation(shard) && self.routes.leader(shard) == Some(pending.node) {
+        if pending.generation == self.routes.generation(shard)
+            && self.routes.leader(shard) == Some(pending.node)
+        {
             session.registration = Registration::Yes;
         } else {
             session.registration = Registration::No;
@@ -173,8 +194,11 @@ impl Gateway {
             Op::Register { .. } => {
                 if let Some(session) = self.sessions.get_mut(key).filter(|session| session.is_open()) {
                     session.registration = Registration::No;
-                    session.generation = 0;
-                    self.renewal.retry(now);
+                    // A user with too many sessions gets no hints on this one until the shard's next change.
+                    if refusal.code.rule() != ClientRule::GiveUp {
+                        session.generation = 0;
+                        self.renewal.retry(now);
+                    }
                 }
             }
             _ => {}

@@ -140,7 +140,9 @@ impl Gateway {
         let limit = self.config.outbox_bytes + self.config.answer_bytes;
         match size {
             0..=SMALL_ANSWER => promised + size <= limit + OUTBOX_SLACK,
-            _ => promised == 0 || (promised + size <= limit && self.queued + size <= self.config.queued_total),
+            _ => {
+                promised == 0 || (promised + size <= limit && self.queued + size <= self.config.queued_total)
+            }
         }
     }
 
@@ -178,7 +180,12 @@ impl Gateway {
     }
 
     /// Sends a request on to the node that the asked one names as leader; gives it back if that leads nowhere.
-    pub(crate) fn reroute(&mut self, now: Instant, mut pending: Pending, leader: NodeId) -> Result<(), Pending> {
+    pub(crate) fn reroute(
+        &mut self,
+        now: Instant,
+        mut pending: Pending,
+        leader: NodeId,
+    ) -> Result<(), Pending> {
         let is_use = leader != pending.node && self.routes.is_up(leader) && pending.reroutes < REROUTES_MAX;
         if !is_use || self.sessions.get(pending.session).is_none() {
             return Err(pending);
@@ -196,7 +203,14 @@ impl Gateway {
     }
 
     /// Answers a request by ERROR.
-    pub(crate) fn refuse(&mut self, now: Instant, key: Key, scope: ErrorScope, code: Code, retry_after_ms: u32) {
+    pub(crate) fn refuse(
+        &mut self,
+        now: Instant,
+        key: Key,
+        scope: ErrorScope,
+        code: Code,
+        retry_after_ms: u32,
+    ) {
         self.counters.errors += 1;
         self.tell(now, key, &Frame::Error(ErrorFrame { scope, code, retry_after_ms, detail: "" }));
     }
@@ -225,4 +239,3 @@ fn open_op(user: UserId, open: Open) -> Op {
 fn named(user: UserId, oneself: UserId) -> UserId {
     if user == UserId::NIL { oneself } else { user }
 }
-

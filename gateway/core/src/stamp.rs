@@ -70,7 +70,10 @@ mod tests {
         for ms in 7_777..8_200 {
             let now = Instant::from_millis(ms);
             let at = clock.instant(clock.deadline(now, Duration::from_millis(250)));
-            assert!(at - now >= Duration::from_millis(250) && at - now <= Duration::from_millis(450), "{at:?}");
+            assert!(
+                at - now >= Duration::from_millis(250) && at - now <= Duration::from_millis(450),
+                "{at:?}"
+            );
             assert_eq!(clock.stamp(clock.instant(clock.stamp(now))), clock.stamp(now));
         }
     }

@@ -9,9 +9,7 @@ use throng_base::Instant;
 use throng_gateway_core::{Claims, Gateway, GatewayConfig, Output, SessionKey, Transport};
 use throng_wire::frame::{Auth, Frame, Hello, Subscribe};
 use throng_wire::link::{Answer, Op, Reply, ToGateway, ToRouter};
-use throng_wire::{
-    ChannelId, DeviceId, Epoch, MemberNo, NodeId, RequestId, Seq, ShardId, UserId, UserSeq,
-};
+use throng_wire::{ChannelId, DeviceId, Epoch, MemberNo, NodeId, RequestId, Seq, ShardId, UserId, UserSeq};
 use throng_ws::{Header, Opcode, apply_mask, encode_header};
 
 struct Counting;
@@ -57,7 +55,11 @@ fn pump(gateway: &mut Gateway, now: Instant, user: UserId) {
                     Op::Subscribe { .. } => Answer::Subscribed { head: Seq(1), member: MemberNo(1) },
                     op => panic!("nobody asked for {op:?}"),
                 };
-                gateway.handle_router(now, node, ToGateway::Reply(Reply { id: request.id, result: Ok(answer) }));
+                gateway.handle_router(
+                    now,
+                    node,
+                    ToGateway::Reply(Reply { id: request.id, result: Ok(answer) }),
+                );
             }
             Output::ToRouter { .. } => {}
             Output::Close { code, .. } => panic!("closed: {code}"),
@@ -70,7 +72,10 @@ fn send(gateway: &mut Gateway, now: Instant, key: SessionKey, frames: &[Frame<'_
     let payload: Vec<u8> = frames.iter().flat_map(|frame| frame.encoded().to_vec()).collect();
     let mask = [1, 2, 3, 4];
     let mut bytes = Vec::new();
-    encode_header(&mut bytes, Header { fin: true, opcode: Opcode::Binary, len: payload.len(), mask: Some(mask) });
+    encode_header(
+        &mut bytes,
+        Header { fin: true, opcode: Opcode::Binary, len: payload.len(), mask: Some(mask) },
+    );
     let at = bytes.len();
     bytes.extend_from_slice(&payload);
     let _ = apply_mask(&mut bytes[at..], mask);

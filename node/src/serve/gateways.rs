@@ -67,7 +67,8 @@ impl GatewayRole {
         };
         machine.check().map_err(|sentence| Failure::Config(sentence.into()))?;
         let (chain, key) = certificate::paths(config.tls.as_ref(), &config.keys)?;
-        let bad = |e| Failure::runtime(format!("certificate {} with key {}", chain.display(), key.display()), e);
+        let bad =
+            |e| Failure::runtime(format!("certificate {} with key {}", chain.display(), key.display()), e);
         let certificate = Certificate::from_pem_files(&chain, &key).map_err(bad)?;
         let (listeners, socket, address) = bind(config)?;
         let plan = Plan { config, machine, cluster, router, remote, verifier: Arc::new(verifier) };

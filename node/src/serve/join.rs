@@ -5,11 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use throng_wire::NodeId;
 use throng_wire::frame::{Split, split};
 use throng_wire::limits::PEER_FRAME_MAX;
 use throng_wire::link::GatewayId;
 use throng_wire::peer::{PEER_PROTOCOL, PeerFrame, PeerHello, PeerRole};
-use throng_wire::NodeId;
 
 use super::{ClusterFacts, random_u64};
 use crate::error::Failure;
@@ -23,7 +23,9 @@ const ANSWER_MAX: usize = 4096;
 ///
 /// # Errors
 /// [`Failure::Runtime`] if one does not answer, or they belong to different clusters.
-pub(crate) fn discover(addresses: &[SocketAddr]) -> Result<(ClusterFacts, Vec<(NodeId, SocketAddr)>), Failure> {
+pub(crate) fn discover(
+    addresses: &[SocketAddr],
+) -> Result<(ClusterFacts, Vec<(NodeId, SocketAddr)>), Failure> {
     let mut nodes = Vec::new();
     let mut facts: Option<ClusterFacts> = None;
     for &address in addresses {
@@ -33,7 +35,10 @@ pub(crate) fn discover(addresses: &[SocketAddr]) -> Result<(ClusterFacts, Vec<(N
         };
         let known = facts.get_or_insert(ClusterFacts { id: hello.cluster, shards: hello.shards, voters: 0 });
         if known.id != hello.cluster || known.shards != hello.shards {
-            return Err(Failure::Runtime(format!("{address} belongs to another cluster than {}", addresses[0])));
+            return Err(Failure::Runtime(format!(
+                "{address} belongs to another cluster than {}",
+                addresses[0]
+            )));
         }
         known.voters += 1;
         nodes.push((node, address));

@@ -8,7 +8,6 @@ use throng_router::{GatewaySink, RouterHandle, RouterInput};
 use throng_wire::NodeId;
 use throng_wire::link::{GatewayId, ToGateway, ToRouter};
 
-
 use crate::config::Config;
 
 /// Gateway to router.
@@ -19,10 +18,12 @@ pub(crate) struct ToLocalRouter {
 
 impl RouterSink for ToLocalRouter {
     fn send(&mut self, _node: NodeId, messages: Vec<ToRouter>) -> Result<(), Full<Vec<ToRouter>>> {
-        self.router.try_send(RouterInput::Gateway(self.gateway, messages)).map_err(|Full(input)| match input {
-            RouterInput::Gateway(_, messages) => Full(messages),
-            _ => unreachable!("a full queue gives back what it was given"),
-        })
+        self.router.try_send(RouterInput::Gateway(self.gateway, messages)).map_err(
+            |Full(input)| match input {
+                RouterInput::Gateway(_, messages) => Full(messages),
+                _ => unreachable!("a full queue gives back what it was given"),
+            },
+        )
     }
 }
 
@@ -34,18 +35,17 @@ pub(crate) struct ToLocalGateway {
 
 impl GatewaySink for ToLocalGateway {
     fn try_send(&mut self, batch: Vec<ToGateway>) -> Result<(), Vec<ToGateway>> {
-        self.gateway.send(LoopInput::Router { node: self.node, messages: batch }).map_err(|Full(input)| match input {
-            LoopInput::Router { messages, .. } => messages,
-            _ => unreachable!("a full queue gives back what it was given"),
+        self.gateway.send(LoopInput::Router { node: self.node, messages: batch }).map_err(|Full(input)| {
+            match input {
+                LoopInput::Router { messages, .. } => messages,
+                _ => unreachable!("a full queue gives back what it was given"),
+            }
         })
     }
 }
 
 /// The other nodes' routers, which a gateway reaches over their peer ports.
-pub(crate) fn other_nodes(
-    config: &Config,
-
-) -> Vec<(NodeId, SocketAddr)> {
+pub(crate) fn other_nodes(config: &Config) -> Vec<(NodeId, SocketAddr)> {
     let others = config.peers.iter().filter(|(node, _)| **node != config.node);
     others.map(|(node, address)| (*node, *address)).collect()
 }

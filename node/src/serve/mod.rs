@@ -38,7 +38,7 @@ const LEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the system has none.
-pub fn random_id() -> Result<[u8; 16], Failure> {
+pub(crate) fn random_id() -> Result<[u8; 16], Failure> {
     let mut id = [0u8; 16];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut id)
         .map_err(|_| Failure::Runtime("the system gave no randomness".into()))?;
@@ -59,7 +59,7 @@ pub(crate) struct ClusterFacts {
 }
 
 /// A running node.
-pub struct Node {
+pub(crate) struct Node {
     ready: Ready,
     router: Option<RouterRole>,
     gateways: Option<GatewayRole>,
@@ -70,7 +70,7 @@ pub struct Node {
 ///
 /// # Errors
 /// [`Failure`]: one sentence why the node cannot start or go on.
-pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     if args.exit_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
             .map_err(|e| Failure::runtime("cannot follow the parent process", e))?;
@@ -86,7 +86,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let no_signals = |e| Failure::runtime("cannot watch for signals", e);
-    let mut signals = [signal(SignalKind::interrupt()).map_err(no_signals)?, signal(SignalKind::terminate()).map_err(no_signals)?];
+    let mut signals = [
+        signal(SignalKind::interrupt()).map_err(no_signals)?,
+        signal(SignalKind::terminate()).map_err(no_signals)?,
+    ];
     let ops = listen(config.ops_listen, ListenOptions::default())
         .map_err(|e| Failure::runtime(format!("cannot listen on {} for operations", config.ops_listen), e))?;
     let ops = tokio::net::TcpListener::from_std(ops).map_err(|e| Failure::runtime("operations port", e))?;
@@ -121,7 +124,7 @@ impl Node {
     ///
     /// # Errors
     /// [`Failure`] with the first thing that does not work; what was started before ends with the process.
-    pub fn start(config: &Config, ops: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) fn start(config: &Config, ops: SocketAddr) -> Result<Self, Failure> {
         let key = identity::load_or_make_key(&config.keys)?;
         let verifier = Verifier::from_key_file(&key)?;
         let router = if config.router { Some(RouterRole::start(config)?) } else { None };
@@ -148,7 +151,7 @@ impl Node {
     }
 
     /// What the operations port sees.
-    pub fn sources(&self) -> Sources {
+    pub(crate) fn sources(&self) -> Sources {
         let stats: Vec<_> = self.gateways.iter().flat_map(GatewayRole::handles).collect();
         Sources {
             ready: self.ready.clone(),
@@ -157,11 +160,6 @@ impl Node {
             cluster: throng_wire::ChannelId(self.cluster.id).to_string(),
             voters: self.cluster.voters,
         }
-    }
-
-    /// The bound addresses.
-    pub fn ready(&self) -> &Ready {
-        &self.ready
     }
 
     /// A single node takes traffic once it leads all its shards; a node of a cluster does not wait for the others.
@@ -229,7 +227,7 @@ impl Node {
     }
 
     /// Ends all roles, gateways first.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         if let Some(gateways) = self.gateways {
             gateways.stop();
         }

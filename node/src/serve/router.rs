@@ -8,7 +8,9 @@ use crossbeam_channel::Receiver;
 use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, StoreDrivers};
 use throng_router_core::{FlushToken, Router, RouterConfig, applied};
 use throng_runtime::{Clock, Waker, unix_millis};
-use throng_storage::{FlushPolicy, Flusher, LogWriter, OpenError, OpenOptions, Opened, Report, RocksState, read_format};
+use throng_storage::{
+    FlushPolicy, Flusher, LogWriter, OpenError, OpenOptions, Opened, Report, RocksState, read_format,
+};
 use throng_storage_core::store::{PersistToken, Store, StoreConfig};
 use throng_wire::{Epoch, NodeId, ShardId};
 
@@ -61,7 +63,8 @@ impl RouterRole {
                 }
             })
             .map_err(|e| Failure::runtime("cannot start the router thread", e))?;
-        let peer_address = is_ready.recv().map_err(|_| Failure::Runtime("the router thread broke".into()))??;
+        let peer_address =
+            is_ready.recv().map_err(|_| Failure::Runtime("the router thread broke".into()))??;
         Ok(Self { facts, handle, peer_address, thread: Some(thread) })
     }
 
@@ -103,7 +106,9 @@ fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
         (Some(given), _) => given,
         (None, Some(format)) => format.cluster,
         (None, None) if config.peers.len() > 1 => {
-            return Err(Failure::Config("a new node of a cluster needs --cluster-id, the same on all nodes".into()));
+            return Err(Failure::Config(
+                "a new node of a cluster needs --cluster-id, the same on all nodes".into(),
+            ));
         }
         (None, None) => random_id()?,
     };
@@ -127,7 +132,12 @@ struct Plan {
 
 impl Plan {
     /// Recovers store and machines and starts the threads that make things durable.
-    fn build(self, opened: Opened, inputs: Receiver<RouterInput>, waker: Waker) -> Result<Driver<RocksState>, Failure> {
+    fn build(
+        self,
+        opened: Opened,
+        inputs: Receiver<RouterInput>,
+        waker: Waker,
+    ) -> Result<Driver<RocksState>, Failure> {
         let (clock, seed) = (Clock::new(), random_u64()?);
         let voters: Vec<NodeId> = match self.config.peers.is_empty() {
             true => vec![self.config.node],
@@ -137,7 +147,9 @@ impl Plan {
         let mut groups = Vec::new();
         for shard in (0..self.facts.shards).map(ShardId) {
             let at = applied(&state, shard).map_err(|e| Failure::runtime("state store", e))?;
-            groups.push(reader.recovered_group(shard, at.index, at.term).map_err(|e| Failure::runtime("log", e))?);
+            groups.push(
+                reader.recovered_group(shard, at.index, at.term).map_err(|e| Failure::runtime("log", e))?,
+            );
         }
         let store_config = StoreConfig::new(self.config.node, voters, self.facts.shards);
         let store = Store::new(store_config, seed, clock.now(), groups, Box::new(reader))
@@ -152,7 +164,13 @@ impl Plan {
             cluster: self.facts.id,
             shards: self.facts.shards,
             listen: self.config.peer_listen,
-            peers: self.config.peers.iter().filter(|(n, _)| **n != self.config.node).map(|(n, a)| (*n, *a)).collect(),
+            peers: self
+                .config
+                .peers
+                .iter()
+                .filter(|(n, _)| **n != self.config.node)
+                .map(|(n, a)| (*n, *a))
+                .collect(),
             seed,
         };
         let listen = self.config.peer_listen;
@@ -164,7 +182,9 @@ impl Plan {
         let report = self.handle.clone();
         let log: LogWriter = opened
             .log
-            .start(move |said| report.send(input(said, RouterInput::Persisted as fn(PersistToken) -> RouterInput)))
+            .start(move |said| {
+                report.send(input(said, RouterInput::Persisted as fn(PersistToken) -> RouterInput))
+            })
             .map_err(|e| Failure::runtime("cannot start the log", e))?;
         let report = self.handle.clone();
         let flusher: Flusher<FlushToken> = Flusher::start(state, FlushPolicy::default(), move |said| {
@@ -172,8 +192,12 @@ impl Plan {
         })
         .map_err(|e| Failure::runtime("cannot start the flush thread", e))?;
         Ok(StoreDrivers {
-            persist: Box::new(move |token, records| log.submit(token, records).map_err(|e| format!("log: {e}"))),
-            flush: Box::new(move |token, batch| flusher.submit(token, batch).map_err(|e| format!("state: {e}"))),
+            persist: Box::new(move |token, records| {
+                log.submit(token, records).map_err(|e| format!("log: {e}"))
+            }),
+            flush: Box::new(move |token, batch| {
+                flusher.submit(token, batch).map_err(|e| format!("state: {e}"))
+            }),
         })
     }
 }

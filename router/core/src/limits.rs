@@ -128,6 +128,10 @@ pub const INBOX_UPDATE_ROWS_MAX: usize = OUTBOX_BATCH_ROWS + MEMBERS_EVER_MAX;
 /// How long moved rows gather before they are sent, milliseconds. Online delivery does not wait for them.
 pub const OUTBOX_LINGER_MS: u64 = 20;
 
+/// A shard's outbox is drained at most this often, milliseconds: under load each drain serves more events, because a
+/// channel costs one row per member however often it moved. A lone event waits for the linger only.
+pub const OUTBOX_PAUSE_MS: u64 = 100;
+
 /// An update that nobody answered is sent again after this, milliseconds.
 pub const OUTBOX_RESEND_MS: u64 = 1_000;
 

@@ -96,8 +96,10 @@ impl World {
         let Some(node) = self.connection(actor, id).map(|connection| connection.node) else { return };
         let transport = if websocket { Transport::WebSocket } else { Transport::Stream };
         let address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, actor as u8));
-        let accepted =
-            self.nodes[node].process.as_mut().and_then(|p| p.gateway.handle_connect(now, transport, address).ok());
+        let accepted = self.nodes[node]
+            .process
+            .as_mut()
+            .and_then(|p| p.gateway.handle_connect(now, transport, address).ok());
         let event = match accepted {
             Some(session) => {
                 self.sessions[node].insert(session, (actor, id));
@@ -145,7 +147,7 @@ impl World {
         }
     }
 
-    pub(crate) fn to_server(&mut self, actor: usize, id: u64, mut bytes: Vec<u8>) {
+    pub(crate) fn server_reads(&mut self, actor: usize, id: u64, mut bytes: Vec<u8>) {
         let now = self.now;
         let Some(connection) = self.connection(actor, id) else { return };
         let (node, Some(session)) = (connection.node, connection.session) else { return };
@@ -165,13 +167,16 @@ impl World {
         let Some((actor, id)) = self.sessions[node].get(&session).copied() else { return };
         let Some(connection) = self.actors[actor].connection.as_mut().filter(|c| c.id == id) else { return };
         let at = connection.to_client.arrival(now, STREAM_DELAY_MAX, &mut self.rng);
-        self.at(at, match bytes {
-            Some(bytes) => Event::ToClient { actor, connection: id, bytes },
-            None => Event::Broken { actor, connection: id },
-        });
+        self.at(
+            at,
+            match bytes {
+                Some(bytes) => Event::ToClient { actor, connection: id, bytes },
+                None => Event::Broken { actor, connection: id },
+            },
+        );
     }
 
-    pub(crate) fn to_client(&mut self, actor: usize, id: u64, mut bytes: Vec<u8>) {
+    pub(crate) fn client_reads(&mut self, actor: usize, id: u64, mut bytes: Vec<u8>) {
         let now = self.now;
         if self.connection(actor, id).is_some() {
             self.actors[actor].machine.handle_bytes(now, &mut bytes);
@@ -318,7 +323,8 @@ impl World {
         let number = self.number_of(channel);
         self.channels[number].2 = true;
         for member in self.channels[number].1.clone() {
-            let subscribed = self.actors[member].machine.subscribe(now, channel, Start::After(Cursor::default()));
+            let subscribed =
+                self.actors[member].machine.subscribe(now, channel, Start::After(Cursor::default()));
             subscribed.expect("a handful of channels");
             if member != actor {
                 self.pump_actor(member);

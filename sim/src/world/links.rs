@@ -63,7 +63,8 @@ impl World {
 
     pub(crate) fn try_link_soon(&mut self, gateway: usize, router: usize) {
         let epoch = self.links[gateway][router].epoch;
-        let delay = if gateway == router { Duration::ZERO } else { Duration::from_millis(self.rng.between(1, 20)) };
+        let delay =
+            if gateway == router { Duration::ZERO } else { Duration::from_millis(self.rng.between(1, 20)) };
         self.after(delay, Event::LinkTry { gateway, router, epoch });
     }
 
@@ -105,7 +106,8 @@ impl World {
         link.up = false;
         link.epoch += 1;
         let (now, router_id) = (self.now, self.voters[router]);
-        let gateway_id = self.nodes[gateway].process.as_ref().map(|process| process.gateway_id).or(gateway_id);
+        let gateway_id =
+            self.nodes[gateway].process.as_ref().map(|process| process.gateway_id).or(gateway_id);
         if let Some(process) = &mut self.nodes[gateway].process {
             process.gateway.handle_router_down(now, router_id);
         }
@@ -130,7 +132,8 @@ impl World {
 
     pub(crate) fn router_to_gateway(&mut self, router: usize, gateway_id: GatewayId, message: ToGateway) {
         let now = self.now;
-        let at_node = |node: &crate::node::Node| node.process.as_ref().is_some_and(|p| p.gateway_id == gateway_id);
+        let at_node =
+            |node: &crate::node::Node| node.process.as_ref().is_some_and(|p| p.gateway_id == gateway_id);
         let Some(gateway) = self.nodes.iter().position(at_node) else { return };
         let link = &mut self.links[gateway][router];
         if !link.up {
@@ -141,19 +144,21 @@ impl World {
         self.at(at, Event::ToGateway { gateway, router, epoch, message });
     }
 
-    pub(crate) fn to_router(&mut self, gateway: usize, router: usize, epoch: u64, message: ToRouter) {
+    pub(crate) fn request_arrives(&mut self, gateway: usize, router: usize, epoch: u64, message: ToRouter) {
         if self.links[gateway][router].epoch != epoch {
             return;
         }
         let (now, life) = (self.now, self.nodes[router].life);
-        let Some(gateway_id) = self.nodes[gateway].process.as_ref().map(|process| process.gateway_id) else { return };
+        let Some(gateway_id) = self.nodes[gateway].process.as_ref().map(|process| process.gateway_id) else {
+            return;
+        };
         if let Some(process) = self.process(router, life) {
             process.router.handle_gateway(now, gateway_id, message);
             self.pump_node(router);
         }
     }
 
-    pub(crate) fn to_gateway(&mut self, gateway: usize, router: usize, epoch: u64, message: ToGateway) {
+    pub(crate) fn answer_arrives(&mut self, gateway: usize, router: usize, epoch: u64, message: ToGateway) {
         if self.links[gateway][router].epoch != epoch {
             return;
         }

@@ -96,7 +96,8 @@ impl World {
         let now = self.now;
         let life = self.nodes[node].life;
         let Some(process) = &mut self.nodes[node].process else { return };
-        let wanted = [process.router.poll_timeout(), process.gateway.poll_timeout()].into_iter().flatten().min();
+        let wanted =
+            [process.router.poll_timeout(), process.gateway.poll_timeout()].into_iter().flatten().min();
         // A timer in the past fires at once, but never at the very same instant again: time must move.
         let wanted = wanted.map(|at| at.max(now + Duration::from_nanos(1)));
         if let Some(at) = wanted

@@ -25,7 +25,8 @@ impl World {
         if self.calm {
             return;
         }
-        let up: Vec<usize> = (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
+        let up: Vec<usize> =
+            (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
         if !up.is_empty() {
             let node = up[self.rng.below(up.len() as u64) as usize];
             self.crash(node);

@@ -48,7 +48,7 @@ pub(crate) fn read(root: &Path) -> Result<Vec<Source>> {
             let entry = entry.map_err(|error| cannot_read(&directory, &error))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let kind = entry.file_type().map_err(|error| cannot_read(&entry.path(), &error))?;
-            if kind.is_dir() && !SKIPPED.contains(&name.as_str()) && !name.starts_with("throng-data") {
+            if kind.is_dir() && !SKIPPED.contains(&name.as_str()) && !name.starts_with("throng-") {
                 pending.push(entry.path());
             } else if kind.is_file() && is_text(&name) {
                 sources.extend(read_one(root, entry.path()));

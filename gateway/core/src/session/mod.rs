@@ -91,7 +91,12 @@ const _: () = assert!(size_of::<Session>() <= 128, "the size budget of a session
 const _: () = assert!(size_of::<SubscriptionRef>() == 8);
 
 impl Session {
-    pub(crate) fn new(transport: Transport, decoder: throng_ws::Decoder, now: Stamp, deadline: Stamp) -> Self {
+    pub(crate) fn new(
+        transport: Transport,
+        decoder: throng_ws::Decoder,
+        now: Stamp,
+        deadline: Stamp,
+    ) -> Self {
         Self {
             user: UserId::NIL,
             device: DeviceId(0),

@@ -11,7 +11,12 @@ use crate::harness::{UPGRADE, World, channel, masked, publish};
 fn closing_payloads() -> Vec<(&'static str, Vec<u8>, Code, u16)> {
     let hello = Frame::Hello(Hello { version_min: 1, version_max: 1, client: "" });
     vec![
-        ("second AUTH", encoded(Frame::Auth(Auth { token: b"x", ticket: b"" })), Code::ALREADY_AUTHENTICATED, 4023),
+        (
+            "second AUTH",
+            encoded(Frame::Auth(Auth { token: b"x", ticket: b"" })),
+            Code::ALREADY_AUTHENTICATED,
+            4023,
+        ),
         ("second HELLO", encoded(hello), Code::PROTOCOL, 1002),
         ("length below 2", vec![1, 8], Code::PROTOCOL, 1002),
         ("long form of a varint", vec![0x40, 2, 8, 0], Code::PROTOCOL, 1002),
@@ -99,9 +104,19 @@ fn websocket_frames_that_break_rfc_6455() {
         ("compressed", compressed, Code::PROTOCOL, 1002),
         ("text", masked(Opcode::Text, true, b"hello"), Code::PROTOCOL, 1003),
         ("text that is no UTF-8", masked(Opcode::Text, true, &[0xff]), Code::BAD_UTF8, 1007),
-        ("message above the limit", vec![0x82, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 1, 1, 1, 1], Code::FRAME_TOO_LARGE, 1009),
+        (
+            "message above the limit",
+            vec![0x82, 0xff, 0, 0, 0, 0, 0, 2, 0, 0, 1, 1, 1, 1],
+            Code::FRAME_TOO_LARGE,
+            1009,
+        ),
         ("frame cut by the message", masked(Opcode::Binary, true, &[3, 8]), Code::PROTOCOL, 1002),
-        ("fragmented ping", masked(Opcode::Ping, true, b"")[..].iter().map(|b| b & 0x7f | b & 0x80 & (b - 9)).collect(), Code::PROTOCOL, 1002),
+        (
+            "fragmented ping",
+            masked(Opcode::Ping, true, b"")[..].iter().map(|b| b & 0x7f | b & 0x80 & (b - 9)).collect(),
+            Code::PROTOCOL,
+            1002,
+        ),
     ];
     for (what, bytes, code, websocket) in cases {
         let key = world.login_websocket("mallory");
@@ -144,11 +159,7 @@ fn what_an_open_session_survives() {
         let received = world.received(key);
         assert_eq!(
             received[..3],
-            [
-                "ERROR BODY_TOO_LARGE for send 1",
-                "ERROR UNSUPPORTED for send 2",
-                "ERROR NOT_FOUND for send 3"
-            ]
+            ["ERROR BODY_TOO_LARGE for send 1", "ERROR UNSUPPORTED for send 2", "ERROR NOT_FOUND for send 3"]
         );
         assert!(received[3].starts_with("ACK 4"));
     }
@@ -160,7 +171,10 @@ fn frames_and_messages_may_be_cut_anywhere() {
     world.router.add(1, &["alice"]);
     let mut frames = Vec::new();
     for id in 1..=3 {
-        frames.extend_from_slice(&publish(1, id, "some text that is longer than sixty-three bytes: 0123456789 0123456789").encoded());
+        frames.extend_from_slice(
+            &publish(1, id, "some text that is longer than sixty-three bytes: 0123456789 0123456789")
+                .encoded(),
+        );
     }
     let stream = world.login("alice");
     let socket = world.login_websocket("alice");

@@ -298,7 +298,8 @@ impl World {
     }
 
     pub(crate) fn subscribe(&mut self, key: SessionKey, request: u64, n: u8) {
-        let subscribe = Subscribe { request: RequestId(request), channel: channel(n), after: Seq(0), epoch: Epoch(1) };
+        let subscribe =
+            Subscribe { request: RequestId(request), channel: channel(n), after: Seq(0), epoch: Epoch(1) };
         self.send(key, Frame::Subscribe(subscribe));
     }
 
@@ -359,7 +360,9 @@ impl Client {
             self.http = Some(String::from_utf8(head).expect("ASCII"));
         }
         let limits = Limits::new(4 << 20);
-        while let Some((consumed, item)) = self.decoder.decode(&mut self.raw, &limits).expect("a legal server") {
+        while let Some((consumed, item)) =
+            self.decoder.decode(&mut self.raw, &limits).expect("a legal server")
+        {
             match item {
                 Item::Data { payload, .. } => self.stream.extend_from_slice(&self.raw[payload]),
                 Item::Pong(payload) => self.pongs.push(self.raw[payload].to_vec()),
@@ -399,7 +402,13 @@ impl FakeRouter {
     }
 
     /// The next event of a channel.
-    pub(crate) fn event(&mut self, n: u8, kind: EventKind, body: Bytes, from: Option<(UserId, Origin)>) -> ToGateway {
+    pub(crate) fn event(
+        &mut self,
+        n: u8,
+        kind: EventKind,
+        body: Bytes,
+        from: Option<(UserId, Origin)>,
+    ) -> ToGateway {
         let id = channel(n);
         let head = self.heads.entry(id).or_default();
         *head = head.next();
@@ -453,7 +462,9 @@ impl FakeRouter {
         out: &mut Vec<ToGateway>,
     ) -> Result<Answer, Refusal> {
         let id = match &op {
-            Op::Publish { channel, .. } | Op::Subscribe { channel, .. } | Op::Fetch { channel, .. } => *channel,
+            Op::Publish { channel, .. } | Op::Subscribe { channel, .. } | Op::Fetch { channel, .. } => {
+                *channel
+            }
             op => panic!("the fake router does not know {op:?}"),
         };
         if !self.members.get(&id).is_some_and(|members| members.contains(&user)) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use throng_base::Instant;
-use throng_gateway_core::SessionKey;
+use throng_gateway_core::{SessionKey, Transport};
 use throng_wire::event::EventKind;
 use throng_wire::frame::{Frame, Sync};
 use throng_wire::link::{Answer, Op, Refusal, ToGateway};
@@ -245,6 +245,21 @@ fn a_renewed_registration_tells_how_far_the_inbox_moved() {
     link_returns(&mut world);
     assert_eq!(world.received(carol), ["SYNCED 1 to 50"]);
     assert_eq!(world.received(alice), ["LAGGED all 50"]);
+}
+
+#[test]
+fn a_registration_refused_for_good_is_not_repeated() {
+    let mut world = World::new();
+    world.is_answering = false;
+    let key = world.connect(Transport::Stream);
+    world.log_in(key, "alice");
+    let (node, register) = world.requests().remove(0);
+    let refusal = Refusal { code: Code::LIMIT, retry_after_ms: 0, leader: None };
+    world.reply(node, register.id, Err(refusal));
+    world.pass_alive(key, Duration::from_secs(3));
+    assert!(world.requests().is_empty());
+    world.lead_all(NODE, 2);
+    assert_eq!(world.requests().len(), 1, "a new leader may have room");
 }
 
 #[test]

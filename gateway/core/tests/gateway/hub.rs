@@ -16,8 +16,12 @@ fn unsubscribe(n: u8) -> Frame<'static> {
 fn events_go_to_subscribers_and_the_origin_to_the_senders_own_sessions() {
     let mut world = World::new();
     world.router.add(1, &["alice", "bob"]);
-    let (phone, laptop, bob, idle) =
-        (world.login("alice"), world.login_websocket("alice"), world.login_websocket("bob"), world.login("bob"));
+    let (phone, laptop, bob, idle) = (
+        world.login("alice"),
+        world.login_websocket("alice"),
+        world.login_websocket("bob"),
+        world.login("bob"),
+    );
     for key in [phone, laptop, bob] {
         world.subscribe(key, 1, 1);
         assert_eq!(world.received(key), ["SUBSCRIBED 1 at 0"]);

@@ -137,7 +137,10 @@ fn a_clients_close_is_answered_by_close() {
     let key = world.login_websocket("alice");
     world.send_all(
         key,
-        &[Frame::Close(Close { code: Code::NORMAL, retry_after_ms: 0, reason: "bye" }), publish(1, 1, "too late")],
+        &[
+            Frame::Close(Close { code: Code::NORMAL, retry_after_ms: 0, reason: "bye" }),
+            publish(1, 1, "too late"),
+        ],
     );
     assert_eq!(world.received(key), ["CLOSE NORMAL"]);
     assert_eq!(world.clients[&key].websocket_close, Some(1000));
@@ -207,7 +210,10 @@ fn frames_above_the_rate_are_refused_and_in_the_end_close_the_session() {
     for id in 1..=4 {
         world.send(key, publish(1, id, "x"));
     }
-    assert_eq!(world.received(key), ["ACK 1 is 1", "ACK 2 is 2", "ACK 3 is 3", "ERROR RATE_LIMITED for send 4"]);
+    assert_eq!(
+        world.received(key),
+        ["ACK 1 is 1", "ACK 2 is 2", "ACK 3 is 3", "ERROR RATE_LIMITED for send 4"]
+    );
     world.pass(Duration::from_millis(300));
     world.send(key, publish(1, 4, "x"));
     assert_eq!(world.received(key), ["ACK 4 is 4"]);
@@ -225,7 +231,10 @@ fn incomplete_frames_are_bounded_in_all() {
     let begun = [[0x80, 1, 0, 0].as_slice(), &[7; 4_000]].concat(); // 4,004 bytes of a frame of 64 KiB
     for key in keys {
         match key == keys[1] {
-            true => world.bytes(key, &masked(Opcode::Binary, true, &[begun.as_slice(), &[7; 61_536]].concat())[..14 + 4_004]),
+            true => world.bytes(
+                key,
+                &masked(Opcode::Binary, true, &[begun.as_slice(), &[7; 61_536]].concat())[..14 + 4_004],
+            ),
             false => world.bytes(key, &begun),
         }
     }

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use throng_gateway_core::GatewayConfig;
-use throng_wire::frame::{
-    ChannelClass, Create, Fetch, Frame, Freshness, Join, Leave, Members, Open, Sync,
-};
+use throng_wire::frame::{ChannelClass, Create, Fetch, Frame, Freshness, Join, Leave, Members, Open, Sync};
 use throng_wire::link::{Answer, Op, Refusal, ToGateway};
 use throng_wire::{
     ChannelId, Code, Epoch, MemberNo, NodeId, RequestId, Seq, ServerTs, ShardId, UserId, UserSeq,
@@ -53,7 +51,11 @@ fn every_request_becomes_its_operation_and_every_answer_its_frame() {
         ),
         (
             Frame::Open(Open { request, peer: alice }),
-            Op::Create { channel: ChannelId::direct(alice, alice), class: ChannelClass::Direct, members: vec![] },
+            Op::Create {
+                channel: ChannelId::direct(alice, alice),
+                class: ChannelClass::Direct,
+                members: vec![],
+            },
             channel_answer(),
             "CHANNEL 1 Group member 7",
         ),

@@ -7,7 +7,9 @@ use throng_wire::frame::{ErrorScope, Lagged, Reset};
 pub(crate) fn show(payload: &[u8]) -> String {
     match Frame::decode(payload).expect("a gateway sends well-formed frames").expect("of known types") {
         Frame::Welcome(f) => format!("WELCOME {}", f.server),
-        Frame::Ack(f) => format!("ACK {} is {}{}", f.client_msg_id, f.seq, if f.duplicate { " again" } else { "" }),
+        Frame::Ack(f) => {
+            format!("ACK {} is {}{}", f.client_msg_id, f.seq, if f.duplicate { " again" } else { "" })
+        }
         Frame::Error(f) => match f.scope {
             ErrorScope::Session => format!("ERROR {}", f.code),
             ErrorScope::Request(request) => format!("ERROR {} for {request}", f.code),
@@ -15,7 +17,8 @@ pub(crate) fn show(payload: &[u8]) -> String {
         },
         Frame::Deliver(f) => {
             let body = String::from_utf8_lossy(f.body);
-            let origin = f.origin.map_or(String::new(), |o| format!(" from {}/{}", o.device, o.client_msg_id));
+            let origin =
+                f.origin.map_or(String::new(), |o| format!(" from {}/{}", o.device, o.client_msg_id));
             match f.kind.0 {
                 0 => format!("DELIVER {}.{} {body}{origin}", f.channel.0[0], f.seq),
                 kind => format!("DELIVER {}.{} kind {kind}{origin}", f.channel.0[0], f.seq),

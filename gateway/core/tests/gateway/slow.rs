@@ -59,7 +59,8 @@ fn lagged_comes_before_the_next_delivery_of_its_channel() {
     // Room for small ones, but the third and fourth are owed.
     world.event(1, "small");
     world.unstick(slow);
-    let heads: Vec<String> = world.received(slow).iter().map(|frame| frame.chars().take(11).collect()).collect();
+    let heads: Vec<String> =
+        world.received(slow).iter().map(|frame| frame.chars().take(11).collect()).collect();
     assert_eq!(heads, ["DELIVER 1.1", "DELIVER 1.2", "LAGGED 1.5"]);
 }
 
@@ -180,7 +181,7 @@ fn who_does_not_read_for_ten_seconds_is_closed() {
 
 #[test]
 fn a_reader_that_takes_a_little_at_a_time_is_not_closed() {
-    let (mut world, slow, _) = scene(GatewayConfig::default());
+    let (mut world, slow, quick) = scene(GatewayConfig::default());
     world.stuck.insert(slow);
     for _ in 0..20 {
         world.event(1, &"x".repeat(1_000));
@@ -191,7 +192,9 @@ fn a_reader_that_takes_a_little_at_a_time_is_not_closed() {
         world.pass(Duration::from_millis(300));
         world.event(1, &"x".repeat(1_000));
         world.gateway.pull(world.now, slow, &mut out, 1_040);
-        world.send(slow, Frame::Ping(Ping { wants_answer: false, nonce: 0 }));
+        for key in [slow, quick] {
+            world.send(key, Frame::Ping(Ping { wants_answer: false, nonce: 0 }));
+        }
     }
     assert!(world.closed.is_empty());
 }

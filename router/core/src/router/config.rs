@@ -5,7 +5,7 @@ use core::time::Duration;
 use throng_wire::ids::{Epoch, NodeId};
 use throng_wire::limits::BODY_MAX_DEFAULT;
 
-use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_RESEND_MS};
+use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_PAUSE_MS, OUTBOX_RESEND_MS};
 use crate::machines::MemoryLimits;
 
 /// Configuration of a [`super::Router`].
@@ -25,6 +25,8 @@ pub struct RouterConfig {
     pub flush_age: Duration,
     /// How long moved inbox rows gather before they are sent to their users' shards.
     pub outbox_linger: Duration,
+    /// A shard's outbox is drained at most this often.
+    pub outbox_pause: Duration,
     /// An inbox update that nobody answered is sent again after this.
     pub outbox_resend: Duration,
 }
@@ -40,6 +42,7 @@ impl RouterConfig {
             memory: MemoryLimits::default(),
             flush_age: Duration::from_millis(FLUSH_AGE_MS),
             outbox_linger: Duration::from_millis(OUTBOX_LINGER_MS),
+            outbox_pause: Duration::from_millis(OUTBOX_PAUSE_MS),
             outbox_resend: Duration::from_millis(OUTBOX_RESEND_MS),
         }
     }

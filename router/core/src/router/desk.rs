@@ -74,6 +74,8 @@ pub(super) struct Desk {
     rounds: VecDeque<(ReadId, Vec<Read>)>,
     /// When to send from the outbox next.
     pub(super) post_at: Option<Instant>,
+    /// When something was sent from the outbox last.
+    pub(super) posted_at: Option<Instant>,
 }
 
 impl Desk {

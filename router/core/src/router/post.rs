@@ -20,7 +20,7 @@ use super::desk::Waiter;
 use super::output::{Output, PeerMessage};
 use super::{RETRY, Router};
 use crate::fatal::Fatal;
-use crate::limits::{INBOX_UPDATE_ROWS_MAX, OUTBOX_DRAINS_PER_TURN};
+use crate::limits::{INBOX_UPDATE_ROWS_MAX, OUTBOX_BATCH_ROWS, OUTBOX_DRAINS_PER_TURN};
 use crate::machines::Outgoing;
 
 /// What is under way from one shard to another.
@@ -76,15 +76,21 @@ impl<S: StateRead> Router<S> {
     /// New rows are in a shard's outbox: they are sent when others had time to join them.
     pub(super) fn post_soon(&mut self, shard: ShardId) {
         if self.machines.take_outbox_grown(shard) && self.serves(shard) {
-            self.post_at(shard, self.now + self.config.outbox_linger);
+            self.post_after_linger(shard);
         }
     }
 
     /// This node begins to serve a shard, or a lane is free: what is left goes soon.
     pub(super) fn post_soon_unless_empty(&mut self, shard: ShardId) {
         if !self.machines.shard(shard).outbox.is_empty() {
-            self.post_at(shard, self.now + self.config.outbox_linger);
+            self.post_after_linger(shard);
         }
+    }
+
+    fn post_after_linger(&mut self, shard: ShardId) {
+        let linger = self.now + self.config.outbox_linger;
+        let pause = self.desk(shard).posted_at.map_or(linger, |at| at + self.config.outbox_pause);
+        self.post_at(shard, linger.max(pause));
     }
 
     /// Looks at a shard's outbox at this time, or earlier if that is planned.
@@ -142,6 +148,8 @@ impl<S: StateRead> Router<S> {
         let Some(node) = self.node_for(dest) else { return Ok(now + self.config.outbox_linger + RETRY) };
         let Outgoing { rows, channels } = self.machines.outgoing(from, dest, after)?;
         let Some(&(last, _)) = channels.last() else { return Ok(now + self.config.outbox_resend) };
+        // A full batch means a backlog: no pause behind it.
+        self.desk(from).posted_at = Some(now).filter(|_| rows.len() < OUTBOX_BATCH_ROWS);
         let batch = self.post.next_batch;
         self.post.next_batch = (batch + 1) & (u64::MAX >> 2);
         let resend_at = now + self.config.outbox_resend;

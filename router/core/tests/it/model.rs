@@ -191,7 +191,8 @@ proptest! {
         let mut model = Model { open, ..Model::default() };
         let class = if open { ChannelClass::Open } else { ChannelClass::Group };
         replica.one(create(channel(1), user(1), class, &[user(2)]));
-        (model.enter(1), model.enter(2));
+        model.enter(1);
+        model.enter(2);
         model.owners.push(1);
         for (n, op) in ops.iter().enumerate() {
             let outcome = replica.one(command_of(op));
