@@ -91,13 +91,13 @@ pub(crate) struct IdleArgs {
     /// Status page of the gateway, if its process is not on this machine: http://host:4402/status
     #[arg(long, value_name = "URL")]
     pub(crate) gateway_status: Option<String>,
-    /// Status page of the router.
+    /// Status page of the router: tells what the registry of sessions takes
     #[arg(long, value_name = "URL")]
     pub(crate) router_status: Option<String>,
     /// Objective: most bytes per session at the gateway.
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_gateway_bytes: Option<f64>,
-    /// Objective: most bytes per session at the router.
+    /// Objective: most bytes per session in the router's registry.
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_router_bytes: Option<f64>,
     /// Do not ask for the inbox after connecting.

@@ -11,6 +11,9 @@ pub(crate) enum Process {
     Pid(u32),
     /// The field `resident_bytes` of a status page.
     Status(String),
+    /// The field `router.registry_bytes` of a status page: what the registry of sessions takes by itself. The router's
+    /// resident memory says little about it, because the store's caches grow and shrink beside it.
+    Registry(String),
 }
 
 impl Process {
@@ -19,19 +22,20 @@ impl Process {
         pid.map(Self::Pid).or_else(|| status.map(|url| Self::Status(url.into())))
     }
 
-    /// Resident bytes.
+    /// Bytes it takes.
     pub(crate) fn resident(&self) -> io::Result<u64> {
         match self {
             Self::Pid(pid) => resident_of(*pid),
-            Self::Status(url) => {
-                let body = http_get(url)?;
-                let page: serde_json::Value = serde_json::from_str(&body).map_err(io::Error::other)?;
-                page["resident_bytes"]
-                    .as_u64()
-                    .ok_or_else(|| io::Error::other(format!("{url} has no resident_bytes")))
-            }
+            Self::Status(url) => field(url, "/resident_bytes"),
+            Self::Registry(url) => field(url, "/router/registry_bytes"),
         }
     }
+}
+
+fn field(url: &str, pointer: &str) -> io::Result<u64> {
+    let page: serde_json::Value = serde_json::from_str(&http_get(url)?).map_err(io::Error::other)?;
+    let number = page.pointer(pointer).and_then(serde_json::Value::as_u64);
+    number.ok_or_else(|| io::Error::other(format!("{url} has no number at {pointer}")))
 }
 
 fn resident_of(pid: u32) -> io::Result<u64> {

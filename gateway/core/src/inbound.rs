@@ -125,9 +125,9 @@ impl Gateway {
 
     fn websocket_item(&mut self, now: Instant, key: Key, input: &[u8], item: Item) {
         match item {
-            // RFC 6455 §7.4.1: 1003 is for a type of data the endpoint cannot accept.
+            // SPEC W-WS-5. RFC 6455 would have 1003 for it, but a code has one number on each transport (contract C8).
             Item::Data { kind: Kind::Text, .. } => {
-                let farewell = Farewell { websocket: 1003, reason: "text message", ..Code::PROTOCOL.into() };
+                let farewell = Farewell { reason: "text message", ..Code::PROTOCOL.into() };
                 self.close(now, key, farewell);
             }
             Item::Data { kind: Kind::Binary, payload, end } => self.frames(now, key, &input[payload], end),

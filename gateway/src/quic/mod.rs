@@ -166,26 +166,41 @@ fn begin(incoming: Incoming, shared: &Rc<Shared>) {
     shared.handshakes.set(shared.handshakes.get() + 1);
     let shared = shared.clone();
     tokio::task::spawn_local(async move {
-        let outcome = tokio::time::timeout(QUIC_HANDSHAKE_TIMEOUT, open(connecting)).await;
+        let outcome = open(connecting, tokio::time::Instant::now() + QUIC_HANDSHAKE_TIMEOUT).await;
         shared.handshakes.set(shared.handshakes.get() - 1);
         match outcome {
-            Ok(Ok((connection, streams))) => {
+            Ok((connection, streams)) => {
                 if let Some(session) = admit(&shared, connection, streams) {
                     // Spawned anew: this task's future has room for the handshake, the session's has not.
                     tokio::task::spawn_local(session);
                 }
             }
-            Ok(Err(error)) => tracing::debug!(%error, "a QUIC handshake failed"),
-            Err(_) => tracing::debug!("a QUIC handshake took too long"), // dropped, which closes it
+            Err(error) => tracing::debug!(?error, "a QUIC handshake came to nothing"),
         }
     });
 }
 
 /// The handshake, and the stream on which everything travels.
-async fn open(connecting: Connecting) -> Result<Opened, ConnectionError> {
-    let connection = connecting.await?;
-    let streams = connection.accept_bi().await?;
-    Ok((connection, streams))
+/// Why there is no session.
+#[derive(Debug)]
+enum NotOpened {
+    #[expect(dead_code, reason = "for the log")]
+    Failed(ConnectionError),
+    Late,
+}
+
+/// Waits for the handshake and the client's stream. A client that completes the handshake and then says nothing is told
+/// why it is closed (SPEC W-QUIC-4); one that does not get that far is dropped.
+async fn open(connecting: Connecting, deadline: tokio::time::Instant) -> Result<Opened, NotOpened> {
+    let connected = tokio::time::timeout_at(deadline, connecting).await;
+    let connection = connected.map_err(|_| NotOpened::Late)?.map_err(NotOpened::Failed)?;
+    match tokio::time::timeout_at(deadline, connection.accept_bi()).await {
+        Ok(streams) => Ok((connection, streams.map_err(NotOpened::Failed)?)),
+        Err(_) => {
+            connection.close(VarInt::from_u32(u32::from(Code::HANDSHAKE_TIMEOUT.0)), b"");
+            Err(NotOpened::Late)
+        }
+    }
 }
 
 type Opened = (quinn::Connection, (quinn::SendStream, quinn::RecvStream));

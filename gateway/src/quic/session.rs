@@ -22,6 +22,8 @@ pub(super) struct Session {
     connection: Connection,
     send: SendStream,
     recv: RecvStream,
+    /// The client has ended its side of the stream; the machine knows.
+    ended: bool,
     /// The stream is finished.
     acknowledged: Option<Acknowledged>,
 }
@@ -36,14 +38,14 @@ impl Session {
         connection: Connection,
         (send, recv): (SendStream, RecvStream),
     ) -> Self {
-        Self { shared, key, connection, send, recv, acknowledged: None }
+        Self { shared, key, connection, send, recv, ended: false, acknowledged: None }
     }
 
     /// Feeds the machine, a bounded number of reads.
     fn read(&mut self, context: &mut Context<'_>) -> Result<(), Over> {
         let shared = self.shared.clone();
         let mut engine = shared.engine.borrow_mut();
-        if engine.is_congested() {
+        if self.ended || engine.is_congested() {
             return Ok(()); // woken when it is over
         }
         let mut buffer = shared.buffer.borrow_mut();
@@ -54,7 +56,13 @@ impl Session {
                     engine.machine.handle_bytes(now, self.key, &mut buffer[..bytes]);
                     shared.notify.notify_one();
                 }
-                Poll::Ready(_) => return Err(Over(Code::NORMAL)),
+                Poll::Ready(Ok(_)) => {
+                    self.ended = true;
+                    engine.machine.handle_end(now, self.key);
+                    shared.notify.notify_one();
+                    return Ok(());
+                }
+                Poll::Ready(Err(_)) => return Err(Over(Code::NORMAL)),
                 Poll::Pending => return Ok(()),
             }
         }

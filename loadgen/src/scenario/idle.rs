@@ -36,8 +36,13 @@ pub(super) fn run(args: &IdleArgs) -> Result<Exit, Failure> {
 
 fn measured(args: &IdleArgs) -> Result<Vec<Measured>, Failure> {
     let gateway = Process::of(args.gateway_pid, args.gateway_status.as_deref());
-    let router = Process::of(args.router_pid, args.router_status.as_deref());
-    let named = [("gateway", gateway, args.max_gateway_bytes), ("router", router, args.max_router_bytes)];
+    let router = args.router_pid.map(Process::Pid);
+    let registry = args.router_status.clone().map(Process::Registry);
+    let named = [
+        ("gateway", gateway, args.max_gateway_bytes),
+        ("router process", router, None),
+        ("router registry", registry, args.max_router_bytes),
+    ];
     let measured = named.into_iter().filter_map(|(name, process, most)| Some((name, process?, most)));
     measured
         .map(|(name, process, most)| {

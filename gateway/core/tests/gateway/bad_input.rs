@@ -102,7 +102,7 @@ fn websocket_frames_that_break_rfc_6455() {
     let cases = [
         ("unmasked", unmasked, Code::PROTOCOL, 1002),
         ("compressed", compressed, Code::PROTOCOL, 1002),
-        ("text", masked(Opcode::Text, true, b"hello"), Code::PROTOCOL, 1003),
+        ("text", masked(Opcode::Text, true, b"hello"), Code::PROTOCOL, 1002),
         ("text that is no UTF-8", masked(Opcode::Text, true, &[0xff]), Code::BAD_UTF8, 1007),
         (
             "message above the limit",
