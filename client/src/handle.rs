@@ -162,7 +162,7 @@ impl Client {
         self.channel_request(Request::Open { peer }).await
     }
 
-    /// Makes a group with a channel id of 128 random bits; repeating it is harmless.
+    /// Makes a group whose id is [`ChannelId::group`] of 128 random bits; repeating it is harmless.
     ///
     /// # Errors
     /// [`Error`].

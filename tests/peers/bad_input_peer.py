@@ -160,7 +160,8 @@ class BadFrames:
         opened = await self.mallory()
         body_max = opened.welcome.body_max
         not_mine = self.channel
-        unknown = os.urandom(16)
+        unknown = wire.drawn_channel()
+        strangers = wire.direct_channel(os.urandom(16), os.urandom(16))
         epoch = opened.welcome.epoch
         mine = (await opened.open_direct(opened.welcome.user)).channel
         publish = lambda channel, number, body: opened.publish(channel, number, body)
@@ -179,6 +180,14 @@ class BadFrames:
             "a direct channel by CREATE (W-CH-2)": (
                 opened.request("CREATE", channel=unknown, class_=wire.DIRECT, members=[]),
                 Code.UNSUPPORTED,
+            ),
+            "a group under a direct channel's id (W-CH-6)": (
+                opened.request("CREATE", channel=not_mine, class_=wire.GROUP, members=[]),
+                Code.LIMIT,
+            ),
+            "an open channel where two users may yet meet (W-CH-6)": (
+                opened.request("CREATE", channel=strangers, class_=wire.OPEN, members=[]),
+                Code.LIMIT,
             ),
             "joining a group by oneself (W-CH-4)": (
                 opened.request("JOIN", channel=not_mine, user=wire.NIL),
@@ -209,7 +218,7 @@ class BadFrames:
         opened = await self.mallory()
         answer = opened._expect(1000)
         members = put_varint(201) + os.urandom(201 * 16)
-        await opened.send_raw(raw_frame(wire.TYPES["CREATE"], 0, put_varint(1000) + os.urandom(16) + b"\x01" + members))
+        await opened.send_raw(raw_frame(wire.TYPES["CREATE"], 0, put_varint(1000) + wire.drawn_channel() + b"\x01" + members))
         await self.refused(opened._answer(answer), Code.LIMIT)
         await self.lives(opened)
 

@@ -276,7 +276,7 @@ class Conversation:
     async def test_a_group_and_those_who_leave_it(self):
         """C7, W-CH-1, W-CH-3, W-CH-5, W-FETCH-4, W-MEM-1."""
         alice, bob, at_alice, at_bob, _ = await self.pair(self.first, self.second)
-        channel = os.urandom(16)
+        channel = wire.drawn_channel()
         create = {"channel": channel, "class_": wire.GROUP, "members": [bob.user]}
         made = await at_alice.request("CREATE", **create)
         self.assertEqual((made.channel, made.class_), (channel, wire.GROUP))

@@ -5,6 +5,7 @@ both directions, so that a server that sends what the specification forbids fail
 """
 
 import hashlib
+import os
 from types import SimpleNamespace
 
 VARINT_MAX = (1 << 62) - 1
@@ -39,7 +40,14 @@ def user_id(issuer, subject):
 
 def direct_channel(one, other):
     """W-ID-2."""
-    return hashlib.sha256(b"throng-direct\0" + min(one, other) + max(one, other)).digest()[:16]
+    hashed = hashlib.sha256(b"throng-direct\0" + min(one, other) + max(one, other)).digest()[:16]
+    return bytes([hashed[0] | 0x80]) + hashed[1:]
+
+
+def drawn_channel():
+    """W-ID-2: an id for a group or open channel."""
+    drawn = os.urandom(16)
+    return bytes([drawn[0] & 0x7F]) + drawn[1:]
 
 
 # §4 Framing, §5 Fields

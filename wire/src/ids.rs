@@ -74,7 +74,8 @@ macro_rules! number {
 }
 
 id128! {
-    /// A channel. A direct channel's id is [`ChannelId::direct`]; a group's is drawn by its creator.
+    /// A channel. A direct channel's id is [`ChannelId::direct`]; a group's is drawn by its creator, who makes it by
+    /// [`ChannelId::group`].
     ChannelId
 }
 
@@ -136,15 +137,32 @@ impl UserId {
     }
 }
 
+/// The first bit of a channel id, kept for direct channels: whoever knows two users knows the id of their channel, and
+/// could otherwise make a group under it before they meet.
+const DIRECT_BIT: u8 = 0x80;
+
 impl ChannelId {
     /// The id of the direct channel between two users, the same whichever comes first; with one user twice, of the
-    /// self channel: the first 16 bytes of SHA-256("throng-direct" 0x00 low high) (SPEC W-ID-2).
+    /// self channel: the first 16 bytes of SHA-256("throng-direct" 0x00 low high), their first bit set (SPEC W-ID-2).
     pub fn direct(a: UserId, b: UserId) -> Self {
         let (low, high) = if a <= b { (a, b) } else { (b, a) };
         let mut pair = [0u8; 32];
         pair[..16].copy_from_slice(&low.0);
         pair[16..].copy_from_slice(&high.0);
-        Self(hash16(&[b"throng-direct", &pair]))
+        let mut id = hash16(&[b"throng-direct", &pair]);
+        id[0] |= DIRECT_BIT;
+        Self(id)
+    }
+
+    /// The id of a group or open channel from 128 bits that its creator drew: their first bit is cleared (SPEC W-ID-2).
+    pub fn group(mut bits: [u8; 16]) -> Self {
+        bits[0] &= !DIRECT_BIT;
+        Self(bits)
+    }
+
+    /// Whether only a direct or self channel may have this id.
+    pub fn is_direct(&self) -> bool {
+        self.0[0] & DIRECT_BIT != 0
     }
 }
 
@@ -208,6 +226,21 @@ mod tests {
         assert_eq!(ChannelId::direct(a, b), ChannelId::direct(b, a));
         assert_ne!(ChannelId::direct(a, a), ChannelId::direct(a, b));
         assert_eq!(UserId::from_hex(&a.to_string()), Some(a));
+    }
+
+    #[test]
+    fn no_group_can_have_the_id_of_a_direct_channel() {
+        // SPEC W-ID-2. Enough pairs that hashes of both kinds are among them.
+        for n in 0..64 {
+            let (a, b) = (UserId([n; 16]), UserId([n ^ 0xff; 16]));
+            for direct in [ChannelId::direct(a, b), ChannelId::direct(a, a)] {
+                assert!(direct.is_direct());
+                let group = ChannelId::group(direct.0);
+                assert!(!group.is_direct());
+                assert_eq!((group.0[0] | DIRECT_BIT, &group.0[1..]), (direct.0[0], &direct.0[1..]));
+                assert_eq!(ChannelId::group(group.0), group, "a clear bit stays clear");
+            }
+        }
     }
 
     #[test]

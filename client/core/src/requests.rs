@@ -12,7 +12,7 @@ use crate::saved::Cursor;
 pub enum Request {
     /// Make a group.
     Create {
-        /// 128 random bits.
+        /// [`ChannelId::group`] of 128 random bits.
         channel: ChannelId,
         /// `Group` or `Open`.
         class: ChannelClass,

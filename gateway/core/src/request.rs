@@ -69,6 +69,11 @@ impl Gateway {
             let scope = ErrorScope::Request(create.request);
             return self.refuse(now, key, scope, Code::UNSUPPORTED, 0);
         }
+        if create.channel.is_direct() {
+            // SPEC W-CH-6. The router decides; here it costs no way there.
+            let scope = ErrorScope::Request(create.request);
+            return self.refuse(now, key, scope, Code::LIMIT, 0);
+        }
         let op = Op::Create { channel: create.channel, class: create.class, members: create.members };
         self.ask(now, key, Purpose::Request(create.request), op);
     }

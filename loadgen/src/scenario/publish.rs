@@ -75,8 +75,9 @@ impl Publish {
             let mut id = [0u8; 16];
             id[..8].copy_from_slice(&rng.next_u64().to_be_bytes());
             id[8..].copy_from_slice(&rng.next_u64().to_be_bytes());
-            by_channel.insert(ChannelId(id), lane);
-            sender.lanes.push(Lane::new(lane % sessions, ChannelId(id)));
+            let channel = ChannelId::group(id);
+            by_channel.insert(channel, lane);
+            sender.lanes.push(Lane::new(lane % sessions, channel));
         }
         Self {
             sender,

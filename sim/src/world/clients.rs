@@ -22,13 +22,14 @@ impl World {
             let mut id = [0u8; 16];
             id[..8].copy_from_slice(&self.rng.next_u64().to_be_bytes());
             id[8..].copy_from_slice(&self.rng.next_u64().to_be_bytes());
+            let channel = ChannelId::group(id);
             let size = self.rng.between(2, 5).min(self.scenario.clients as u64) as usize;
             let first = self.rng.below(self.scenario.clients as u64) as usize;
             let members: Vec<usize> = (0..size).map(|i| (first + i) % self.scenario.clients).collect();
             for actor in &members {
-                self.actors[*actor].channels.push((number, ChannelId(id)));
+                self.actors[*actor].channels.push((number, channel));
             }
-            self.channels.push((ChannelId(id), members, false));
+            self.channels.push((channel, members, false));
             self.create(number);
         }
     }

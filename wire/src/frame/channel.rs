@@ -22,7 +22,7 @@ pub enum ChannelClass {
 pub struct Create {
     /// Echoed in the answer.
     pub request: RequestId,
-    /// Drawn by the creator, 128 random bits.
+    /// Drawn by the creator: [`ChannelId::group`] of 128 random bits.
     pub channel: ChannelId,
     /// `Group` or `Open`; `Direct` is made by OPEN.
     pub class: ChannelClass,

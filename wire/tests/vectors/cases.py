@@ -215,7 +215,8 @@ def user_id(issuer, subject):
 
 
 def direct_id(a, b):
-    return hashlib.sha256(b"throng-direct\0" + min(a, b) + max(a, b)).digest()[:16]
+    raw = hashlib.sha256(b"throng-direct\0" + min(a, b) + max(a, b)).digest()[:16]
+    return bytes([raw[0] | 0x80]) + raw[1:]
 
 
 def slot(raw):
@@ -231,7 +232,8 @@ def ids():
         raw = user_id(issuer, subject)
         rows.append({"spec": "W-ID-1", "issuer": issuer, "subject": subject, "user": raw.hex()})
     alice, bob = user_id("throng", "alice"), user_id("throng", "bob")
-    for a, b in ((alice, bob), (bob, alice), (alice, alice)):
+    erin = user_id("throng", "erin")  # hashes of her pairs have the first bit 0 or 1
+    for a, b in ((alice, bob), (bob, alice), (alice, alice), (bob, erin), (erin, alice), (erin, erin)):
         rows.append({"spec": "W-ID-2", "users": [a.hex(), b.hex()], "channel": direct_id(a, b).hex()})
     for raw in (bytes(16), alice, bob, direct_id(alice, bob), bytes(range(16)), b"\xff" * 16):
         shards = {str(n): slot(raw) * n // 65536 for n in (1, 64, 65536)}
@@ -315,8 +317,8 @@ def traces(m):
                    (client, "SYNC", {"request": 5, "after": 0, "epoch": 1, "limit": 50}),
                    (server, "SYNCED", {"request": 5, "cursor": 3, "more": False, "entries": [
                        {"channel": m.CHANNEL, "head": 7, "count": 5, "user_seq": 3}]})]),
-        "channels": ("Open a direct channel twice (harmless), create a group, add, list, remove.",
-                     ["W-CH-1", "W-CH-2", "W-CH-3", "W-MEM-1"],
+        "channels": ("Open a direct channel twice (harmless), create a group, add, list, remove; two ids that CREATE refuses.",
+                     ["W-CH-1", "W-CH-2", "W-CH-3", "W-CH-6", "W-MEM-1"],
                      [*opening,
                       (client, "OPEN", {"request": 1, "peer": m.USER_B}),
                       (server, "CHANNEL", {"request": 1, "channel": direct(m), "class": "direct", "head": 2, "member": 1}),
@@ -333,7 +335,11 @@ def traces(m):
                           {"member": 1, "user": m.USER_A, "role": "owner"},
                           {"member": 2, "user": m.USER_B, "role": "member"}]}),
                       (client, "LEAVE", {"request": 7, "channel": m.GROUP, "user": m.USER_B}),
-                      (server, "CHANNEL", {"request": 7, "channel": m.GROUP, "class": "group", "head": 3, "member": 2})]),
+                      (server, "CHANNEL", {"request": 7, "channel": m.GROUP, "class": "group", "head": 3, "member": 2}),
+                      (client, "CREATE", {"request": 8, "channel": direct(m), "class": "group", "members": []}),
+                      (server, "ERROR", {"scope": {"request": 8}, "code": 66, "retry_after_ms": 0, "detail": ""}),
+                      (client, "CREATE", {"request": 9, "channel": "ff" * 16, "class": "open", "members": []}),
+                      (server, "ERROR", {"scope": {"request": 9}, "code": 66, "retry_after_ms": 0, "detail": ""})]),
         "liveness": ("PING asks or does not ask; a drain announces itself.",
                      ["W-HB-1", "W-HB-3", "W-GO-1", "W-CLOSE-1"],
                      [*opening,

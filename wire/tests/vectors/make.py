@@ -15,7 +15,7 @@ import sys
 
 HERE = pathlib.Path(__file__).parent
 USER_A, USER_B = "a1" * 16, "b2" * 16
-CHANNEL, GROUP = "c1" * 16, "c2" * 16
+CHANNEL, GROUP = "41" * 16, "42" * 16  # first bit 0: drawn, not direct (W-ID-2)
 TS = 1_700_000_000_000
 SAFE = 2**53 - 1  # larger numbers are written as strings, for readers whose numbers are doubles
 

@@ -127,6 +127,20 @@ fn create_of_a_direct_channel_is_unsupported() {
 }
 
 #[test]
+fn create_under_an_id_kept_for_direct_channels_goes_nowhere() {
+    let mut world = World::new();
+    let key = world.login("mallory");
+    world.is_answering = false;
+    let channel = ChannelId::direct(user("alice"), user("bob"));
+    for class in [ChannelClass::Group, ChannelClass::Open] {
+        let create = Create { request: RequestId(4), channel, class, members: vec![] };
+        world.send(key, Frame::Create(create)); // SPEC W-CH-6
+        assert_eq!(world.received(key), ["ERROR LIMIT for 4"]);
+    }
+    assert!(world.requests().is_empty(), "no router was asked");
+}
+
+#[test]
 fn an_answer_that_does_not_fit_its_request_is_an_internal_error() {
     let mut world = World::new();
     let key = world.login("alice");

@@ -29,7 +29,7 @@ impl Channel {
         keyed: Keyed,
         shards: u32,
     ) -> Result<(Self, Outcome), Code> {
-        if create.members.len() > CREATE_MEMBERS_MAX {
+        if create.members.len() > CREATE_MEMBERS_MAX || takes_kept_id(create.class, &create.channel) {
             return Err(Code::LIMIT);
         }
         let members = first_members(create);
@@ -49,6 +49,9 @@ impl Channel {
 
     /// CREATE of a channel that exists: the same again is answered as before, anything else is a conflict.
     pub(crate) fn create_again(&self, create: &Create) -> Outcome {
+        if takes_kept_id(create.class, &create.channel) {
+            return Outcome::Refused(Code::LIMIT); // as if it did not exist: strangers learn nothing
+        }
         let members = first_members(create);
         let same = match create.class {
             // Either of the two makes it; the id says who they are.
@@ -177,6 +180,12 @@ fn first_members(create: &Create) -> Vec<UserId> {
         }
     }
     members
+}
+
+/// Whether a CREATE wants an id that is kept for direct channels (SPEC W-CH-6). The other way round, a direct channel
+/// under an id without the bit, is no pair's id.
+pub(crate) fn takes_kept_id(class: ChannelClass, channel: &ChannelId) -> bool {
+    class != ChannelClass::Direct && channel.is_direct()
 }
 
 fn is_direct_pair(channel: &ChannelId, members: &[UserId]) -> bool {

@@ -23,6 +23,7 @@ use throng_wire::event::{Event, EventKind, Origin};
 use throng_wire::frame::ChannelClass;
 use throng_wire::ids::{ChannelId, MemberNo, Seq, ServerTs, ShardId, UserId};
 
+pub(crate) use membership::takes_kept_id;
 pub(crate) use page::PageLimits;
 
 use devices::Devices;

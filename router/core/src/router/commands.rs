@@ -13,6 +13,7 @@ use super::desk::Waiter;
 use super::fanout::Link;
 use super::flights::Flight;
 use super::lead::unavailable;
+use crate::channel::takes_kept_id;
 use crate::entry::{Change, EntryBuilder};
 use crate::limits::{BUSY_RETRY_MS, UNFLUSHED_BYTES_MAX};
 
@@ -66,6 +67,7 @@ impl<S: StateRead> Router<S> {
             Op::Publish { kind, .. } if *kind != EventKind::MESSAGE => Some(Code::UNSUPPORTED),
             Op::Publish { client_msg_id, .. } if client_msg_id.0 > varint::MAX => Some(Code::LIMIT),
             Op::Create { members, .. } if members.len() > CREATE_MEMBERS_MAX => Some(Code::LIMIT),
+            Op::Create { channel, class, .. } if takes_kept_id(*class, channel) => Some(Code::LIMIT),
             _ => None,
         }
     }

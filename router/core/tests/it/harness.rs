@@ -147,7 +147,7 @@ pub(crate) fn user(n: u8) -> UserId {
 }
 
 pub(crate) fn channel(n: u8) -> ChannelId {
-    ChannelId([n; 16])
+    ChannelId::group([n; 16])
 }
 
 pub(crate) fn create(

@@ -67,6 +67,29 @@ fn either_of_two_opens_their_direct_channel() {
 }
 
 #[test]
+fn nobody_makes_a_group_where_two_users_would_meet() {
+    // SPEC W-CH-6: whoever knows two users knows their channel's id.
+    let mut replica = Replica::new();
+    for (a, b) in [(1, 2), (1, 3), (2, 2)] {
+        let grab = |class| create(direct(a, b), user(9), class, &[user(8)]);
+        let grabs = [ChannelClass::Group, ChannelClass::Open];
+        for class in grabs {
+            assert_eq!(replica.one(grab(class)), refused(Code::LIMIT));
+        }
+        let with: &[_] = if a == b { &[] } else { &[user(b)] };
+        let open = create(direct(a, b), user(a), ChannelClass::Direct, with);
+        let opened = replica.one(open);
+        assert!(matches!(opened, Outcome::Channel { class: ChannelClass::Direct, .. }), "{opened:?}");
+        for class in grabs {
+            assert_eq!(replica.one(grab(class)), refused(Code::LIMIT), "the same when it exists");
+        }
+        let drawn = ChannelId::group(direct(a, b).0);
+        let open = create(drawn, user(a), ChannelClass::Direct, with);
+        assert_eq!(replica.one(open), refused(Code::CONFLICT), "not the id of a pair");
+    }
+}
+
+#[test]
 fn a_self_channel_has_one_member() {
     let mut replica = Replica::new();
     for peers in [vec![], vec![user(1)]] {

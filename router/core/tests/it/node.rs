@@ -111,6 +111,9 @@ fn bad_requests_have_their_codes() {
     assert_eq!(world.call(user(1), edit), refused(Code::UNSUPPORTED));
     let crowd = Op::Create { channel: channel(3), class: ChannelClass::Group, members: vec![user(2); 201] };
     assert_eq!(world.call(user(1), crowd), refused(Code::LIMIT));
+    let kept = ChannelId::direct(user(1), user(2)); // SPEC W-CH-6
+    let grab = Op::Create { channel: kept, class: ChannelClass::Open, members: vec![] };
+    assert_eq!(world.call(user(9), grab), refused(Code::LIMIT));
 }
 
 #[test]
