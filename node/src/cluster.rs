@@ -96,9 +96,21 @@ fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
         return Ok(cluster);
     }
     fs::create_dir_all(dir).map_err(|e| Failure::runtime(format!("cannot make {}", dir.display()), e))?;
+    let unreadable = |e| Failure::runtime(format!("cannot list {}", dir.display()), e);
+    let half_written = path.with_extension("tmp");
+    let mut entries = fs::read_dir(dir).map_err(unreadable)?;
+    if entries.any(|entry| entry.is_ok_and(|entry| entry.path() != half_written)) {
+        return Err(Failure::Runtime(format!(
+            "{} is not empty and holds no Throng cluster; choose another --data-dir",
+            dir.display()
+        )));
+    }
     let cluster = lay_out(args)?;
     let text = serde_json::to_string_pretty(&cluster).expect("plain fields always serialize");
-    fs::write(&path, text + "\n")
+    // In one piece, so that whoever waits for the file never reads half of it.
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, text + "\n")
+        .and_then(|()| fs::rename(&temporary, &path))
         .map_err(|e| Failure::runtime(format!("cannot write {}", path.display()), e))?;
     Ok(cluster)
 }

@@ -135,7 +135,7 @@ impl Config {
             router,
             join: args.join.clone().or(file.join).unwrap_or_default(),
             keys: args.keys.clone().or(file.keys).unwrap_or_else(|| data_dir.join("keys")),
-            tls: args.tls_cert.clone().or(file.tls_cert).zip(args.tls_key.clone().or(file.tls_key)),
+            tls: tls(args.tls_cert.clone().or(file.tls_cert), args.tls_key.clone().or(file.tls_key))?,
             loops: args.loops.or(file.loops).unwrap_or_else(cores),
             node,
             peers: peers(args.peers.as_deref(), file.cluster.peers)?,
@@ -174,6 +174,12 @@ impl Config {
                 self.node
             ));
         }
+        if !self.gateway && !self.router {
+            return refuse("roles is empty; name gateway, or router and storage, or all three".into());
+        }
+        if self.router && !self.join.is_empty() {
+            return refuse("join is for a gateway of its own; a router finds the others by peers".into());
+        }
         if self.gateway && !self.router && self.join.is_empty() {
             return refuse("a gateway of its own needs --join with the routers' peer addresses".into());
         }
@@ -196,8 +202,21 @@ impl Config {
 fn read(path: &Path) -> Result<File, Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Config(format!("cannot read {}: {error}", path.display())))?;
-    toml::from_str(&text)
-        .map_err(|error| Failure::Config(format!("{}: {}", path.display(), error.to_string().trim())))
+    toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        // One sentence: the message of the parser may have several lines.
+        let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        Failure::Config(format!("{}, line {line}: {message}", path.display()))
+    })
+}
+
+fn tls(chain: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    match (chain, key) {
+        (Some(chain), Some(key)) => Ok(Some((chain, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Failure::Config("tls_cert is set without tls_key; name both".into())),
+        (None, Some(_)) => Err(Failure::Config("tls_key is set without tls_cert; name both".into())),
+    }
 }
 
 fn loopback(port: u16) -> SocketAddr {
@@ -251,13 +270,14 @@ fn peers(
         (None, Some(map)) => map.into_iter().collect(),
         (None, None) => Vec::new(),
     };
-    pairs
-        .into_iter()
-        .map(|(node, addr)| match node.trim().parse() {
-            Ok(number) if number > 0 => Ok((NodeId(number), addr)),
-            _ => Err(bad(&node)),
-        })
-        .collect()
+    let mut peers = BTreeMap::new();
+    for (node, addr) in pairs {
+        let number = node.trim().parse().ok().filter(|number| *number > 0).ok_or_else(|| bad(&node))?;
+        if peers.insert(NodeId(number), addr).is_some() {
+            return Err(Failure::Config(format!("peers lists node {number} twice")));
+        }
+    }
+    Ok(peers)
 }
 
 fn cluster_id(hex: &str) -> Result<[u8; 16], Failure> {
@@ -268,7 +288,10 @@ fn cluster_id(hex: &str) -> Result<[u8; 16], Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+    use crate::cli::{Cli, Command};
 
     #[test]
     fn the_printed_default_file_parses_commented_and_uncommented() {
@@ -279,8 +302,61 @@ mod tests {
         assert_eq!(file.cluster.peers.expect("listed").len(), 3);
     }
 
+    /// Resolves flags (as typed after `throng serve`) over a file.
+    fn resolve(flags: &str, file: &str) -> Result<Config, String> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("throng.toml");
+        std::fs::write(&path, file).expect("written");
+        let typed = format!("throng serve --config {} {flags}", path.display());
+        let cli = Cli::try_parse_from(typed.split_whitespace()).expect("well-formed flags");
+        let Command::Serve(args) = cli.command else { unreachable!("typed above") };
+        Config::resolve(&args).map_err(|failure| {
+            assert_eq!(failure.exit_code(), 2);
+            failure.to_string()
+        })
+    }
+
     #[test]
-    fn unknown_settings_are_refused() {
-        assert!(toml::from_str::<File>("lissten = \"127.0.0.1:1\"").is_err());
+    fn every_wrong_setting_is_named_in_one_line() {
+        let cases = [
+            ("", "listen = ", "line 1"),
+            ("", "\nlissten = \"127.0.0.1:1\"", "line 2: unknown field `lissten`"),
+            ("", "listen = \"here\"", "line 1: invalid socket address"),
+            ("", "roles = [\"gatway\"]", "unknown role \"gatway\""),
+            ("", "roles = []", "roles is empty"),
+            ("", "tls_cert = \"a.pem\"", "tls_cert is set without tls_key"),
+            ("", "tls_key = \"a.pem\"", "tls_key is set without tls_cert"),
+            ("", "[cluster]\nshards = 0", "shards must lie between"),
+            ("", "[cluster]\ncluster_id = \"xyz\"", "cluster_id \"xyz\" is not 32 hexadecimal digits"),
+            ("", "[cluster]\npeers = { one = \"127.0.0.1:1\" }", "peers: \"one\" is not N=ADDR"),
+            ("", "[limits]\nbody_max = 0", "limits.body_max must lie between"),
+            ("", "[limits]\nheartbeat_ms = 1", "limits.heartbeat_ms must be at least"),
+            ("--role router", "", "router and storage run together"),
+            ("--role gateway", "", "needs --join"),
+            ("--join 127.0.0.1:1", "", "join is for a gateway of its own"),
+            ("--node-id 0", "", "node_id is 0"),
+            ("--node-id 3 --peers 1=127.0.0.1:1", "", "peers does not list this node (3)"),
+            ("--peers 1=127.0.0.1:1,1=127.0.0.1:2", "", "peers lists node 1 twice"),
+            ("--peers 0=127.0.0.1:1", "", "peers: \"0\" is not N=ADDR"),
+            ("--peers 127.0.0.1:1", "", "peers: \"127.0.0.1:1\" is not N=ADDR"),
+            ("--peer-listen 0.0.0.0:1", "", "must be a loopback address"),
+            ("--loops 0", "", "loops must lie between"),
+        ];
+        for (flags, file, expected) in cases {
+            let said = resolve(flags, file).expect_err(expected);
+            assert!(said.contains(expected) && !said.contains('\n'), "{flags} {file}: {said}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file_and_the_rest_has_defaults() {
+        let file = "listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:2\"\ndata_dir = \"there\"";
+        let config = resolve("--listen 127.0.0.1:3", file).expect("sound");
+        assert_eq!(
+            (config.listen, config.ops_listen, config.peer_listen),
+            (loopback(3), loopback(2), loopback(4401))
+        );
+        assert_eq!(config.keys, Path::new("there/keys"));
+        assert!(config.gateway && config.router);
     }
 }

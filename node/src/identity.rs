@@ -34,7 +34,7 @@ pub(crate) struct TokenClaims {
     pub(crate) user: UserId,
     /// The device.
     pub(crate) device: DeviceId,
-    /// When the token ends, Unix milliseconds.
+    /// When the session ends, Unix milliseconds: the token's end and the tolerated skew.
     pub(crate) expires_ms: u64,
 }
 
@@ -82,6 +82,8 @@ pub(crate) struct Verifier {
 #[derive(Deserialize)]
 struct Header {
     alg: String,
+    /// Extensions that must be understood (RFC 7515 §4.1.11); we understand none.
+    crit: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -90,7 +92,9 @@ struct Claims {
     aud: String,
     sub: String,
     dev: Device,
-    exp: u64,
+    /// NumericDate (RFC 7519 §2): seconds, possibly with a fraction.
+    exp: f64,
+    nbf: Option<f64>,
 }
 
 /// JSON numbers lose precision above 2⁵³ in many languages, so a device may also be a decimal string.
@@ -133,8 +137,11 @@ impl Verifier {
             Device::Number(number) => number,
             Device::Text(text) => text.parse().map_err(|_| Code::TOKEN_INVALID)?,
         };
-        let expires_ms = claims.exp.saturating_mul(1000);
-        if expires_ms.saturating_add(SKEW_MS) <= now_unix_ms {
+        if claims.nbf.is_some_and(|nbf| millis(nbf) > now_unix_ms.saturating_add(SKEW_MS)) {
+            return Err(Code::TOKEN_INVALID);
+        }
+        let expires_ms = millis(claims.exp).saturating_add(SKEW_MS);
+        if expires_ms <= now_unix_ms {
             return Err(Code::TOKEN_EXPIRED);
         }
         Ok(TokenClaims { user: UserId::of(&claims.iss, &claims.sub), device: DeviceId(device), expires_ms })
@@ -149,12 +156,17 @@ impl Verifier {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let header: Header = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-        if header.alg != "EdDSA" {
+        if header.alg != "EdDSA" || header.crit.is_some() {
             return None;
         }
         self.key.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
+}
+
+/// Milliseconds of a NumericDate; negative and absurd ones saturate.
+fn millis(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
 }
 
 #[cfg(test)]
@@ -196,6 +208,8 @@ mod tests {
             signed(&other, HEADER, CLAIMS),
             signed(&pair, r#"{"alg":"none"}"#, CLAIMS),
             signed(&pair, r#"{"alg":"HS256"}"#, CLAIMS),
+            signed(&pair, r#"{"alg":"EdDSA","crit":["x"]}"#, CLAIMS),
+            signed(&pair, HEADER, &CLAIMS.replace("\"exp\":1000", "\"exp\":1000,\"nbf\":999")),
             signed(&pair, HEADER, &CLAIMS.replace("\"iss\":\"throng\"", "\"iss\":\"other\"")),
             signed(&pair, HEADER, &CLAIMS.replace("\"aud\":\"throng\"", "\"aud\":\"other\"")),
             signed(&pair, HEADER, &CLAIMS.replace("alice", "")),

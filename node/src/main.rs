@@ -22,7 +22,7 @@ use clap::Parser;
 use crate::cli::{Cli, ClusterCommand, Command};
 use crate::error::Failure;
 
-/// mimalloc: sessions come and go in bursts and must not leave holes (docs/decisions/0007).
+/// mimalloc: sessions come and go in bursts and must not leave holes (docs/decisions/0010).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -139,9 +139,18 @@ impl<S: StateRead> Driver<S> {
             self.poller.wait(&mut ready, timeout).map_err(|e| format!("router loop: epoll: {e}"))?;
             self.turn(&ready);
             if let Some(end) = self.stop.take() {
+                self.finish(end.is_ok());
                 return end;
             }
         }
+    }
+
+    /// Lets go of everything. The queue first: a worker that reports must not wait for a loop that has ended. After a
+    /// failure the workers are left behind, because the one that hangs in a dead disk would never be joined.
+    fn finish(self, is_orderly: bool) {
+        let Self { drivers, inputs, .. } = self;
+        drop(inputs);
+        if is_orderly { drop(drivers) } else { core::mem::forget(drivers) }
     }
 
     /// One turn. Priorities: timers (heartbeats must not wait for load), then what became durable and what gateways
@@ -202,6 +211,7 @@ impl<S: StateRead> Driver<S> {
                     }
                 }
                 RouterInput::GatewayDown(gateway) => self.gateway_down(now, gateway),
+                RouterInput::Retire => self.router.retire(now),
                 // A receiver that has gone away no longer wants to know.
                 RouterInput::Status(reply) => drop(reply.try_send(self.status())),
                 RouterInput::Stop => self.stop = self.stop.take().or(Some(Ok(()))),
@@ -235,17 +245,26 @@ impl<S: StateRead> Driver<S> {
                     self.router.handle_peer(now, node, PeerMessage::Router(message))
                 }
                 Arrived::GatewayUp(gateway, key) => {
+                    self.gateway_down(now, gateway); // a link that it gave up before we noticed
                     self.gateways.insert(gateway, GatewayOut::new(Reach::Remote(key)));
                     self.router.handle_gateway_up(now, gateway);
                 }
-                Arrived::Gateway(gateway, messages) => {
+                Arrived::Gateway(gateway, key, messages) if self.is_current(gateway, key) => {
                     for message in messages {
                         self.router.handle_gateway(now, gateway, message);
                     }
                 }
-                Arrived::GatewayDown(gateway) => self.gateway_down(now, gateway),
+                Arrived::GatewayDown(gateway, key) if self.is_current(gateway, key) => {
+                    self.gateway_down(now, gateway);
+                }
+                Arrived::Gateway(..) | Arrived::GatewayDown(..) => {}
             }
         }
+    }
+
+    /// Whether a gateway's link is this connection, not one that it has replaced.
+    fn is_current(&self, gateway: GatewayId, key: Key) -> bool {
+        matches!(self.gateways.get(&gateway), Some(GatewayOut { reach: Reach::Remote(link), .. }) if *link == key)
     }
 
     fn gateway_down(&mut self, now: Instant, gateway: GatewayId) {
@@ -296,6 +315,10 @@ impl<S: StateRead> Driver<S> {
     fn queue_for_gateway(&mut self, now: Instant, gateway: GatewayId, message: ToGateway) {
         let Some(out) = self.gateways.get_mut(&gateway) else { return };
         if out.push(message) == Verdict::CutOff {
+            if matches!(out.reach, Reach::Local(_)) {
+                // There is no link to make anew: a loop of this process that takes nothing is broken.
+                self.stop = Some(Err("a gateway loop of this node takes nothing any more".into()));
+            }
             tracing::error!(?gateway, "gateway takes nothing, cutting it off");
             self.gateway_down(now, gateway);
         }
@@ -336,7 +359,7 @@ impl<S: StateRead> Driver<S> {
                     if self.inbound.queued_bytes(key) > crate::limits::LINK_BYTES_MAX / 4 {
                         out.put_back(batch);
                         self.retry_at = Some(now + RETRY_FULL);
-                        return;
+                        break;
                     }
                     if !self.inbound.send(key, batch) {
                         self.gateway_down(now, gateway);

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use throng_base::Key;
 use throng_wire::ChannelId;
 use throng_wire::event::EventKind;
-use throng_wire::link::{GatewayId, ToGateway};
+use throng_wire::limits::PEER_BATCH_TARGET;
+use throng_wire::link::{Answer, GatewayId, Reply, ToGateway};
 
 use crate::limits::{GATEWAY_BATCH_MAX, GATEWAY_DELIVERIES_MAX, GATEWAY_MESSAGES_MAX};
 
@@ -62,6 +63,10 @@ impl GatewayOut {
             }
             other => other,
         };
+        if let ToGateway::Reply(Reply { result: Ok(Answer::Subscribed { .. }), .. }) = &message {
+            // Some channel is live again behind this: drops after it need a word of their own.
+            self.lagged.clear();
+        }
         self.pending.push_back(message);
         if self.pending.len() > GATEWAY_MESSAGES_MAX { Verdict::CutOff } else { Verdict::Keep }
     }
@@ -75,7 +80,12 @@ impl GatewayOut {
         if self.pending.is_empty() {
             return None;
         }
-        let size = self.pending.len().min(GATEWAY_BATCH_MAX);
+        let mut bytes = 0;
+        let fits = |message: &&ToGateway| {
+            bytes += weight(message);
+            bytes <= PEER_BATCH_TARGET
+        };
+        let size = self.pending.iter().take(GATEWAY_BATCH_MAX).take_while(fits).count().max(1);
         let batch: Vec<ToGateway> = self.pending.drain(..size).collect();
         for message in &batch {
             if let ToGateway::Lagged { channel, .. } = message {
@@ -91,6 +101,23 @@ impl GatewayOut {
             self.pending.push_front(message);
         }
     }
+}
+
+/// About how many bytes a message takes on a link.
+fn weight(message: &ToGateway) -> usize {
+    const OVERHEAD: usize = 128;
+    OVERHEAD
+        + match message {
+            ToGateway::Deliver { event, .. } => event.body.len(),
+            ToGateway::Reply(Reply { result: Ok(answer), .. }) => match answer {
+                Answer::Page { events, .. } => events.iter().map(|event| OVERHEAD + event.body.len()).sum(),
+                Answer::Members { members, .. } => members.len() * OVERHEAD,
+                Answer::Synced { entries, .. } => entries.len() * OVERHEAD,
+                _ => 0,
+            },
+            ToGateway::Leads { shards } => shards.len() * OVERHEAD,
+            _ => 0,
+        }
 }
 
 /// All gateways, by id.
@@ -140,6 +167,35 @@ mod tests {
         assert_eq!(all[limit as usize..], [lagged, event(limit + 11, EventKind::LEFT)]);
         assert_eq!(gateway.push(event(limit + 12, EventKind::MESSAGE)), Verdict::Keep);
         assert_eq!(gateway.next_batch(), Some(vec![event(limit + 12, EventKind::MESSAGE)]));
+    }
+
+    #[test]
+    fn a_drop_behind_a_new_subscription_is_told_again() {
+        let mut gateway = GatewayOut::new(Reach::Local(Box::new(Never)));
+        let limit = GATEWAY_DELIVERIES_MAX as u64;
+        (1..=limit + 1).for_each(|seq| {
+            gateway.push(event(seq, EventKind::MESSAGE));
+        });
+        let answer = Answer::Subscribed { head: Seq(limit + 1), member: MemberNo(1) };
+        gateway.push(ToGateway::Reply(Reply { id: 1, result: Ok(answer) }));
+        gateway.push(event(limit + 2, EventKind::MESSAGE));
+        let lagged = |head| ToGateway::Lagged { channel: ChannelId([1; 16]), head: Seq(head) };
+        let tail: Vec<_> = gateway.pending.iter().skip(limit as usize).cloned().collect();
+        assert_eq!((&tail[0], &tail[2]), (&lagged(limit + 1), &lagged(limit + 2)));
+    }
+
+    #[test]
+    fn batches_are_cut_by_bytes() {
+        let mut gateway = GatewayOut::new(Reach::Local(Box::new(Never)));
+        for seq in 1..=40 {
+            let body = Bytes::from(vec![0; 64 * 1024]);
+            let (kind, sender, ts) = (EventKind::MESSAGE, MemberNo(1), ServerTs(1));
+            let event = Event { seq: Seq(seq), kind, sender, ts, origin: None, body };
+            gateway.push(ToGateway::Deliver { channel: ChannelId([1; 16]), event, sender: UserId::NIL });
+        }
+        let sizes: Vec<usize> =
+            core::iter::from_fn(|| gateway.next_batch()).map(|batch| batch.len()).collect();
+        assert_eq!((sizes.iter().sum::<usize>(), sizes[0]), (40, 15));
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum RouterInput {
     GatewayDown(GatewayId),
     /// Somebody wants to know how the loop is doing.
     Status(Sender<RouterStatus>),
+    /// The node is about to stop: give all leaderships away.
+    Retire,
     /// Stop after this turn.
     Stop,
 }

@@ -27,8 +27,8 @@ pub(crate) enum Arrived {
     Raft(NodeId, RaftBatch),
     Router(NodeId, RouterMessage),
     GatewayUp(GatewayId, Key),
-    Gateway(GatewayId, Vec<ToRouter>),
-    GatewayDown(GatewayId),
+    Gateway(GatewayId, Key, Vec<ToRouter>),
+    GatewayDown(GatewayId, Key),
 }
 
 /// The accepted connections.
@@ -141,7 +141,7 @@ impl Inbound {
                 true
             }
             (Who::Gateway(gateway), PeerFrame::ToRouter(messages)) => {
-                arrived.push(Arrived::Gateway(*gateway, messages));
+                arrived.push(Arrived::Gateway(*gateway, key, messages));
                 true
             }
             _ => false,
@@ -195,7 +195,7 @@ impl Inbound {
     /// Closes a connection; its gateway, if any, is reported as gone.
     pub(crate) fn close(&mut self, key: Key, arrived: &mut Vec<Arrived>) {
         if let Some(Connection { who: Who::Gateway(gateway), .. }) = self.connections.remove(key) {
-            arrived.push(Arrived::GatewayDown(gateway));
+            arrived.push(Arrived::GatewayDown(gateway, key));
         }
     }
 

@@ -21,9 +21,9 @@ const KILLS: usize = 10;
 /// 1,000 channels (pairs), 100,000 messages; the schedule outlasts the kills.
 const PAIRS: &str = "1000";
 const MESSAGES: &str = "100000";
-const RATE: &str = "1500";
+const RATE: &str = "1250";
 /// Load before the first kill and between kills.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(1);
 /// A killed node is back, and every shard has a leader, within this.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
@@ -90,6 +90,10 @@ pub(crate) fn run() -> Result<Tally> {
     let cluster = Cluster::start(&throng)?;
     let mut load = start_load(&loadgen, &cluster)?;
     let kills = kill_leaders(&cluster, &mut load);
+    if kills.is_err() {
+        // What it would report is of no use any more; fails only if it has ended.
+        let _ = load.kill();
+    }
     let status = load.wait().map_err(|error| format!("the load generator: {error}"))?;
     println!("chaos: {} kills, load generator {status}", kills.as_ref().copied().unwrap_or_default());
     if kills? < KILLS {

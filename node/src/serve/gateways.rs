@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use throng_gateway::tls::Certificate;
 use throng_gateway::{
@@ -30,11 +31,27 @@ impl TokenVerifier for Verifier {
     }
 }
 
+/// How long clients have to leave after GOAWAY when the node is told to stop.
+const DRAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How much longer the last CLOSE frames may take.
+const DRAIN_LINGER: Duration = Duration::from_millis(500);
+
+/// Pause between looks at a loop that has to end.
+const STOP_RETRY: Duration = Duration::from_millis(10);
+
 /// The running loops.
 pub(crate) struct GatewayRole {
     threads: Vec<GatewayThread>,
     websocket: SocketAddr,
     quic: SocketAddr,
+}
+
+/// What the role listens on: one listener per loop on one port, and the same port for QUIC.
+pub(crate) struct Ports {
+    listeners: Vec<TcpListener>,
+    socket: UdpSocket,
+    address: SocketAddr,
 }
 
 /// What all loops share.
@@ -50,6 +67,7 @@ struct Plan<'a> {
 impl GatewayRole {
     pub(crate) fn start(
         config: &Config,
+        ports: Ports,
         cluster: &ClusterFacts,
         router: Option<&RouterRole>,
         remote: Vec<(NodeId, SocketAddr)>,
@@ -59,8 +77,9 @@ impl GatewayRole {
             server: format!("node {}", config.node),
             shards: cluster.shards,
             body_max: config.body_max,
-            heartbeat: std::time::Duration::from_millis(config.heartbeat_ms.into()),
+            heartbeat: Duration::from_millis(config.heartbeat_ms.into()),
             sessions_max: config.sessions_max,
+            drain_after: DRAIN_AFTER,
             unauthenticated_max: config.sessions_max,
             unauthenticated_per_ip: config.sessions_max,
             ..GatewayConfig::default()
@@ -70,7 +89,7 @@ impl GatewayRole {
         let bad =
             |e| Failure::runtime(format!("certificate {} with key {}", chain.display(), key.display()), e);
         let certificate = Certificate::from_pem_files(&chain, &key).map_err(bad)?;
-        let (listeners, socket, address) = bind(config)?;
+        let Ports { listeners, socket, address } = ports;
         let plan = Plan { config, machine, cluster, router, remote, verifier: Arc::new(verifier) };
         let tls = certificate.tcp_config().map_err(bad)?;
         let mut threads = Vec::new();
@@ -111,14 +130,28 @@ impl GatewayRole {
         }
     }
 
+    /// Sends the sessions away (GOAWAY, then CLOSE), waits a little until they are gone, and ends the loops.
     pub(crate) fn stop(self) {
-        for thread in &self.threads {
-            // A full queue means a busy loop; the process ends right after in any case.
-            let _ = thread.handle().send(LoopInput::Stop);
+        self.tell_all(&LoopInput::Drain);
+        let deadline = Instant::now() + DRAIN_AFTER + DRAIN_LINGER;
+        while Instant::now() < deadline
+            && self.threads.iter().any(|thread| thread.handle().stats().sessions() > 0)
+        {
+            thread::sleep(STOP_RETRY);
         }
+        self.tell_all(&LoopInput::Stop);
         for thread in self.threads {
             if let Err(error) = thread.join() {
                 tracing::warn!(%error, "a gateway loop ended with an error");
+            }
+        }
+    }
+
+    /// Says something to every loop; one with a full queue is asked again until it has room or has ended.
+    fn tell_all(&self, input: &LoopInput) {
+        for thread in &self.threads {
+            while !thread.is_finished() && thread.handle().send(input.clone()).is_err() {
+                thread::sleep(STOP_RETRY);
             }
         }
     }
@@ -169,9 +202,11 @@ impl Plan<'_> {
     }
 }
 
-/// One listener per loop on one port, and the same port for QUIC. With port 0 a few ports are tried until one is free
-/// on both.
-fn bind(config: &Config) -> Result<(Vec<TcpListener>, UdpSocket, SocketAddr), Failure> {
+/// Takes the client port. With port 0 a few ports are tried until one is free for both TCP and UDP.
+///
+/// # Errors
+/// [`Failure::Runtime`] naming the address and which half of it is in use.
+pub(crate) fn bind(config: &Config) -> Result<Ports, Failure> {
     let wanted = config.listen;
     let failed = |what: &str, e: std::io::Error| {
         Failure::runtime(format!("cannot listen on {wanted} ({what}); is another node running?"), e)
@@ -196,7 +231,7 @@ fn bind(config: &Config) -> Result<(Vec<TcpListener>, UdpSocket, SocketAddr), Fa
             .map(|_| listen(address, ListenOptions { reuse_port: true }))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|e| failed("TCP", e))?;
-        return Ok((listeners, udp, address));
+        return Ok(Ports { listeners, socket: udp, address });
     }
 }
 

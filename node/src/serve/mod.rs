@@ -125,17 +125,20 @@ impl Node {
     /// # Errors
     /// [`Failure`] with the first thing that does not work; what was started before ends with the process.
     pub(crate) fn start(config: &Config, ops: SocketAddr) -> Result<Self, Failure> {
-        let key = identity::load_or_make_key(&config.keys)?;
-        let verifier = Verifier::from_key_file(&key)?;
+        // Ports first, then the data directory, then keys: what fails early leaves everything as it was.
+        let ports = if config.gateway { Some(gateways::bind(config)?) } else { None };
         let router = if config.router { Some(RouterRole::start(config)?) } else { None };
         let (cluster, remote) = match &router {
             Some(router) => (router.facts().clone(), links::other_nodes(config)),
             None => join::discover(&config.join)?,
         };
-        let gateways = if config.gateway {
-            Some(GatewayRole::start(config, &cluster, router.as_ref(), remote, verifier)?)
-        } else {
-            None
+        let key = identity::load_or_make_key(&config.keys)?;
+        let verifier = Verifier::from_key_file(&key)?;
+        let gateways = match ports {
+            Some(ports) => {
+                Some(GatewayRole::start(config, ports, &cluster, router.as_ref(), remote, verifier)?)
+            }
+            None => None,
         };
         let ws_echo = config.ws_echo.map(gateways::start_echo).transpose()?;
         let ready = Ready {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, StoreDrivers};
@@ -20,6 +21,9 @@ use crate::error::Failure;
 
 /// Shards of a new cluster unless told otherwise.
 const SHARDS_DEFAULT: u32 = 64;
+
+/// How long a node that stops waits for others to take its shards over.
+const RETIRE_MAX: Duration = Duration::from_secs(2);
 
 /// History epoch of a cluster that was never restored from a backup.
 const FIRST_EPOCH: Epoch = Epoch(1);
@@ -39,6 +43,7 @@ impl RouterRole {
     /// [`Failure::Runtime`]: the directory is locked, of another cluster, version or shard count, or damaged; the
     /// peer port is in use.
     pub(crate) fn start(config: &Config) -> Result<Self, Failure> {
+        probe(config.peer_listen)?;
         let options = open_options(config)?;
         let opened = throng_storage::open(&config.data_dir, &options).map_err(refused)?;
         let facts = ClusterFacts {
@@ -90,13 +95,39 @@ impl RouterRole {
         }
     }
 
+    /// Gives leaderships away, if there is somebody to take them, and ends the thread.
     pub(crate) fn stop(mut self) {
+        if self.facts.voters > 1 {
+            self.handle.send(RouterInput::Retire);
+            let deadline = Instant::now() + RETIRE_MAX;
+            while Instant::now() < deadline && self.leads_any() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         self.handle.send(RouterInput::Stop);
         if let Some(thread) = self.thread.take()
             && let Ok(Err(reason)) = thread.join()
         {
             tracing::warn!(%reason, "the router ended with an error");
         }
+    }
+}
+
+/// Finds out whether the peer port is free before the data directory is touched; the driver binds it for good.
+fn probe(address: SocketAddr) -> Result<(), Failure> {
+    throng_runtime::listen(address, throng_runtime::ListenOptions::default())
+        .map(drop)
+        .map_err(|e| not_listening(address, e))
+}
+
+fn not_listening(address: SocketAddr, error: std::io::Error) -> Failure {
+    Failure::runtime(format!("cannot listen on {address} for other nodes"), error)
+}
+
+impl RouterRole {
+    fn leads_any(&self) -> bool {
+        let status = crate::ops::router_status(&self.handle);
+        status.is_some_and(|status| status.shards.iter().any(|shard| shard.serving))
     }
 }
 
@@ -175,7 +206,7 @@ impl Plan {
         };
         let listen = self.config.peer_listen;
         Driver::new(driver_config, router, drivers, clock, inputs, waker)
-            .map_err(|e| Failure::runtime(format!("cannot listen on {listen} for other nodes"), e))
+            .map_err(|e| not_listening(listen, e))
     }
 
     fn drivers(&self, opened: Opened, state: RocksState) -> Result<StoreDrivers, Failure> {
