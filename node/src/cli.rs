@@ -37,6 +37,8 @@ pub(crate) enum Command {
     History(HistoryArgs),
     /// Show how a node is doing.
     Status(StatusArgs),
+    /// Show what this machine allows: descriptors, and the time a sync takes.
+    Doctor(DoctorArgs),
     /// Deliver one message from a WebSocket to a QUIC user through a fresh node, print it and exit.
     Demo,
     /// Write the default configuration, with every setting explained.
@@ -266,4 +268,12 @@ pub(crate) struct StatusArgs {
     /// Print the JSON as the node sent it.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `throng doctor`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// A directory on the disk in question.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
 }

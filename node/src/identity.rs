@@ -54,6 +54,22 @@ pub(crate) fn load_or_make_key(keys: &Path) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
+/// The signing key's path, if the file is there. A gateway of its own must not make one: it would refuse every token that
+/// its cluster issues.
+///
+/// # Errors
+/// [`Failure::Config`] if it is not.
+pub(crate) fn existing_key(keys: &Path) -> Result<PathBuf, Failure> {
+    let path = keys.join(KEY_FILE);
+    if path.exists() {
+        return Ok(path);
+    }
+    let missing = path.display();
+    Err(Failure::Config(format!(
+        "{missing} is not there; name the directory of the cluster's token key with --keys"
+    )))
+}
+
 /// Creates a file readable by its owner only; a file that another process made meanwhile is left as it is.
 pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::runtime(format!("cannot write {}", path.display()), e);

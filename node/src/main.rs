@@ -6,6 +6,7 @@ mod cluster;
 mod config;
 mod connect;
 mod demo;
+mod doctor;
 mod error;
 mod identity;
 mod ops;
@@ -49,6 +50,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => talk::tail(&args),
         Command::History(args) => talk::history(&args),
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Demo => demo::run(),
         Command::Config => {
             print!("{}", config::DEFAULT_FILE);

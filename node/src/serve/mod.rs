@@ -132,7 +132,10 @@ impl Node {
             Some(router) => (router.facts().clone(), links::other_nodes(config)),
             None => join::discover(&config.join)?,
         };
-        let key = identity::load_or_make_key(&config.keys)?;
+        let key = match config.router {
+            true => identity::load_or_make_key(&config.keys)?,
+            false => identity::existing_key(&config.keys)?,
+        };
         let verifier = Verifier::from_key_file(&key)?;
         let gateways = match ports {
             Some(ports) => {
