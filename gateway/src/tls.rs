@@ -99,7 +99,7 @@ impl Certificate {
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![alpn.to_vec()];
-        // 0-RTT can be replayed (RFC 8446 §8), and our first frame is an AUTH.
+        // SPEC W-QUIC-5: 0-RTT can be replayed (RFC 8446 §8), and our first frame is an AUTH.
         assert_eq!(config.max_early_data_size, 0, "rustls accepts no early data by default");
         Ok(config)
     }

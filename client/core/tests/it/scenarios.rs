@@ -62,6 +62,7 @@ fn sends_made_offline_go_out_in_order_after_the_connection_stands() {
     assert!(bodies.eq((0..100).map(|n: u32| n.to_string())));
 }
 
+/// SPEC W-CLOSE-2.
 #[test]
 fn reconnects_are_spread_and_bounded() {
     let mut world = World::new(STREAM, 4);
@@ -91,6 +92,7 @@ fn a_dropped_push_is_fetched() {
     assert_eq!(world.delivered(channel(1)), (1..=300).collect::<Vec<_>>());
 }
 
+/// SPEC W-DEL-4.
 #[test]
 fn a_subscription_resumes_from_its_cursor_after_a_lost_connection() {
     let mut world = connected(WEBSOCKET, 7);
@@ -173,6 +175,7 @@ fn a_user_without_room_is_not_flooded_and_misses_nothing() {
     assert_eq!(world.delivered(channel(1)), (1..=1000).collect::<Vec<_>>());
 }
 
+/// SPEC W-ERR-1.
 #[test]
 fn requests_are_repeated_until_answered_and_fail_at_their_deadline() {
     let mut world = connected(STREAM, 13);
@@ -259,6 +262,7 @@ fn a_refused_token_parks_the_client_until_there_is_another() {
     world.run_until("connect", SECOND, |world| world.client.is_open());
 }
 
+/// SPEC W-ERR-2.
 #[test]
 fn codes_to_give_up_on_end_the_client_and_codes_to_resume_on_do_not() {
     let mut world = World::new(STREAM, 18);
@@ -343,6 +347,7 @@ fn garbage_from_the_server_ends_the_connection_and_nothing_else() {
     }
 }
 
+/// SPEC W-PUB-3.
 #[test]
 fn a_repeat_is_answered_with_the_first_number() {
     let mut world = connected(STREAM, 21);

@@ -56,6 +56,7 @@ fn a_session_is_registered_before_its_first_request_and_unregistered_at_its_end(
     assert_eq!(world.gateway.session_count(), 0);
 }
 
+/// SPEC W-AUTH-2.
 #[test]
 fn tokens_that_are_refused_or_expire_close_with_their_code() {
     let mut world = World::new();
@@ -102,6 +103,7 @@ fn hello_and_auth_have_a_deadline() {
     assert_eq!(world.closed, [(key, Code::HANDSHAKE_TIMEOUT)]);
 }
 
+/// SPEC W-HB-2.
 #[test]
 fn silence_closes_and_any_byte_is_a_sign_of_life() {
     let mut world = World::new();

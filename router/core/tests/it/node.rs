@@ -57,6 +57,7 @@ fn sends_of_a_turn_share_one_entry() {
     }
 }
 
+/// SPEC W-PUB-2.
 #[test]
 fn nothing_is_acknowledged_before_it_is_durable() {
     let mut world = World::new(1, 1);
