@@ -151,9 +151,9 @@ pub(crate) struct TokenArgs {
     /// Device number; a random one by default.
     #[arg(long)]
     pub(crate) device: Option<u64>,
-    /// Seconds until it expires.
-    #[arg(long, default_value_t = 86_400)]
-    pub(crate) ttl: u64,
+    /// Seconds until it expires; negative = so long ago (to try out what a client does then).
+    #[arg(long, default_value_t = 86_400, allow_negative_numbers = true)]
+    pub(crate) ttl: i64,
     /// Data directory of the node or cluster.
     #[arg(long, value_name = "DIR", default_value = "throng-data")]
     pub(crate) data_dir: PathBuf,

@@ -12,7 +12,7 @@ use crate::identity::ISSUER;
 use crate::token;
 
 /// Lifetime of the tokens that commands make for themselves, seconds.
-const TOKEN_TTL_S: u64 = 86_400;
+const TOKEN_TTL_S: i64 = 86_400;
 
 /// The user that Throng's own tokens call `name`.
 pub(crate) fn user(name: &str) -> UserId {

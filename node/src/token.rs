@@ -22,11 +22,11 @@ pub(crate) fn run(args: &TokenArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A token for `user` on `device`, valid for `ttl_s` seconds.
+/// A token for `user` on `device` that ends `ttl_s` seconds from here on, or has ended so long ago.
 ///
 /// # Errors
 /// [`Failure::Runtime`] if the key is missing or malformed.
-pub(crate) fn mint(keys: &Path, user: &str, device: u64, ttl_s: u64) -> Result<String, Failure> {
+pub(crate) fn mint(keys: &Path, user: &str, device: u64, ttl_s: i64) -> Result<String, Failure> {
     let path = keys.join(KEY_FILE);
     if !path.exists() {
         return Err(Failure::Runtime(format!(
@@ -36,7 +36,12 @@ pub(crate) fn mint(keys: &Path, user: &str, device: u64, ttl_s: u64) -> Result<S
     }
     let minter = Minter::from_file(&path).map_err(|e| Failure::runtime(path.display(), e))?;
     let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(minter.mint(user, device, now_s, ttl_s))
+    // One that has ended was valid for a second.
+    let (issued_s, valid_s) = match u64::try_from(ttl_s) {
+        Ok(ttl_s) => (now_s, ttl_s),
+        Err(_) => (now_s.saturating_sub(ttl_s.unsigned_abs()).saturating_sub(1), 1),
+    };
+    Ok(minter.mint(user, device, issued_s, valid_s))
 }
 
 /// 64 random bits: a device draws its number once and keeps it.
