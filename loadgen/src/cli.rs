@@ -159,8 +159,9 @@ pub(crate) struct PublishArgs {
     /// Channels to write to.
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub(crate) channels: usize,
-    /// Sessions that share them.
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    /// Sessions that share them. A gateway takes at least 64 open requests of a session (SPEC W-LIM-3): four channels
+    /// with full windows; beyond that sends are refused and backed off.
+    #[arg(long, default_value_t = 64, value_name = "N")]
     pub(crate) sessions: usize,
     /// Without a rate: unacknowledged messages kept per channel (closed model), 1 to 16.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=16), value_name = "N")]
