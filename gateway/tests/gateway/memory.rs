@@ -73,7 +73,7 @@ fn measure(gateway: &Running, open_one: impl Fn(usize) -> TcpStream) -> usize {
 }
 
 #[test]
-#[ignore = "measures the whole process"]
+#[ignore = "measures the whole process: cargo test -p throng-gateway --test gateway -- --ignored idle"]
 fn idle_plaintext_sessions_cost_little() {
     let gateway = tcp_with(patient(), None, true);
     let bytes = measure(&gateway, |device| {
@@ -86,7 +86,7 @@ fn idle_plaintext_sessions_cost_little() {
 }
 
 #[test]
-#[ignore = "measures the whole process"]
+#[ignore = "measures the whole process: cargo test -p throng-gateway --test gateway -- --ignored idle"]
 fn idle_tls_sessions_are_measured() {
     let identity = identity();
     let gateway = tcp_with(patient(), Some(&identity), false);

@@ -33,7 +33,7 @@ fn direct(channel: u64) -> ChannelId {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p throng-router-core --test it -- --ignored speed"]
 fn speed_of_apply_with_write_behind() {
     let disk = Disk::default();
     let mut machines = Machines::load(disk.clone(), 1, 1, MemoryLimits::default()).expect("an empty disk");
@@ -86,7 +86,7 @@ fn speed_of_apply_with_write_behind() {
 }
 
 #[test]
-#[ignore = "a measurement"]
+#[ignore = "a measurement: cargo test --release -p throng-router-core --test it -- --ignored speed"]
 fn speed_of_a_whole_node_on_one_core() {
     use throng_wire::link::{Op, Request, ToRouter};
 
