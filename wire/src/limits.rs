@@ -63,6 +63,9 @@ pub const PEER_BATCH_MESSAGES_MAX: usize = 64 * 1024;
 /// Rows in one inbox update, and shards in one leadership notice ([`crate::ids::SLOTS`] at most).
 pub const PEER_ROWS_MAX: usize = 64 * 1024;
 
+/// Members in one list of a Raft group's configuration.
+pub const RAFT_CONF_MEMBERS_MAX: usize = 64;
+
 const _: () = assert!(PEER_BATCH_MESSAGES_MAX * 16 <= PEER_BATCH_TARGET);
 const _: () = assert!(PEER_BATCH_TARGET * 2 <= PEER_FRAME_MAX);
 const _: () = assert!(SYNC_ENTRIES_MAX * (16 + 3 * 8) + 64 <= BODY_MAX_FLOOR + FRAME_OVERHEAD_MAX);

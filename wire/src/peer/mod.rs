@@ -13,6 +13,7 @@ mod hello;
 mod proto;
 mod raft;
 mod router;
+mod snapshot;
 mod to_gateway;
 mod to_router;
 
@@ -22,6 +23,7 @@ use prost::Message;
 pub use hello::{PeerHello, PeerRefused, PeerRole};
 pub use raft::{RaftBatch, RaftEntry, RaftMessage};
 pub use router::{InboxRow, RouterMessage};
+pub use snapshot::{RaftConf, SnapshotMessage, SnapshotRow};
 
 use crate::error::DecodeError;
 use crate::limits::PEER_BATCH_MESSAGES_MAX;
@@ -40,6 +42,7 @@ const RAFT: u8 = 0x90;
 const TO_ROUTER: u8 = 0x91;
 const TO_GATEWAY: u8 = 0x92;
 const ROUTER: u8 = 0x93;
+const SNAPSHOT: u8 = 0x94;
 
 /// One frame between processes of a cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +65,8 @@ pub enum PeerFrame {
     ToGateway(Vec<ToGateway>),
     /// Router to router.
     Router(RouterMessage),
+    /// A step of carrying a snapshot of a shard.
+    Snapshot(SnapshotMessage),
 }
 
 impl PeerFrame {
@@ -77,6 +82,7 @@ impl PeerFrame {
             Self::ToRouter(batch) => many::<proto::ToRouter, _>(TO_ROUTER, batch, out),
             Self::ToGateway(batch) => many::<proto::ToGateway, _>(TO_GATEWAY, batch, out),
             Self::Router(message) => one(ROUTER, &proto::Router::from(message), out),
+            Self::Snapshot(message) => one(SNAPSHOT, &proto::Snapshot::from(message), out),
         }
     }
 
@@ -104,6 +110,7 @@ impl PeerFrame {
             TO_ROUTER => Self::ToRouter(read_many::<proto::ToRouter, _>(payload)?),
             TO_GATEWAY => Self::ToGateway(read_many::<proto::ToGateway, _>(payload)?),
             ROUTER => Self::Router(read::<proto::Router>(payload)?.try_into()?),
+            SNAPSHOT => Self::Snapshot(read::<proto::Snapshot>(payload)?.try_into()?),
             0 => return Err(DecodeError::TypeZero),
             _ => return Ok(None),
         }))

@@ -226,6 +226,41 @@ fn hello() -> impl Strategy<Value = PeerHello> {
     )
 }
 
+fn conf() -> impl Strategy<Value = RaftConf> {
+    let ids = || vec(any::<u64>(), 0..4);
+    (ids(), ids(), ids(), ids(), any::<bool>()).prop_map(
+        |(voters, learners, voters_outgoing, learners_next, auto_leave)| RaftConf {
+            voters,
+            learners,
+            voters_outgoing,
+            learners_next,
+            auto_leave,
+        },
+    )
+}
+
+fn snapshot() -> impl Strategy<Value = SnapshotMessage> {
+    let row =
+        (any::<u8>(), bytes(), bytes()).prop_map(|(table, key, value)| SnapshotRow { table, key, value });
+    let offer = (any::<u64>(), raft(), any::<u64>(), any::<u64>(), conf());
+    prop_oneof![
+        offer.prop_map(|(stream, message, index, log_term, conf)| SnapshotMessage::Offer {
+            stream,
+            message,
+            index,
+            log_term,
+            conf
+        }),
+        (any::<u64>(), any::<u64>()).prop_map(|(stream, next)| SnapshotMessage::Accept { stream, next }),
+        any::<u64>().prop_map(|stream| SnapshotMessage::Refuse { stream }),
+        (any::<u64>(), any::<u64>(), vec(row, 0..5), any::<Option<u64>>()).prop_map(
+            |(stream, number, rows, digest)| SnapshotMessage::Chunk { stream, number, rows, digest }
+        ),
+        (any::<u64>(), any::<u64>()).prop_map(|(stream, next)| SnapshotMessage::Ack { stream, next }),
+        (any::<u64>(), any::<bool>()).prop_map(|(stream, ok)| SnapshotMessage::Done { stream, ok }),
+    ]
+}
+
 /// Any peer frame.
 pub(crate) fn any_peer_frame() -> impl Strategy<Value = PeerFrame> {
     prop_oneof![
@@ -239,6 +274,7 @@ pub(crate) fn any_peer_frame() -> impl Strategy<Value = PeerFrame> {
         vec(to_router(), 0..6).prop_map(PeerFrame::ToRouter),
         vec(to_gateway(), 0..6).prop_map(PeerFrame::ToGateway),
         router_message().prop_map(PeerFrame::Router),
+        snapshot().prop_map(PeerFrame::Snapshot),
     ]
 }
 

@@ -121,6 +121,76 @@ pub(crate) struct Entry {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RaftConf {
+    #[prost(uint64, repeated, tag = "1")]
+    pub(crate) voters: Vec<u64>,
+    #[prost(uint64, repeated, tag = "2")]
+    pub(crate) learners: Vec<u64>,
+    #[prost(uint64, repeated, tag = "3")]
+    pub(crate) voters_outgoing: Vec<u64>,
+    #[prost(uint64, repeated, tag = "4")]
+    pub(crate) learners_next: Vec<u64>,
+    #[prost(bool, tag = "5")]
+    pub(crate) auto_leave: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Snapshot {
+    #[prost(fixed64, tag = "1")]
+    pub(crate) stream: u64,
+    #[prost(oneof = "SnapshotWhat", tags = "10, 11, 12, 13, 14, 15")]
+    pub(crate) what: Option<SnapshotWhat>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum SnapshotWhat {
+    #[prost(message, tag = "10")]
+    Offer(SnapshotOffer),
+    #[prost(uint64, tag = "11")]
+    Accept(u64),
+    #[prost(message, tag = "12")]
+    Refuse(Empty),
+    #[prost(message, tag = "13")]
+    Chunk(SnapshotChunk),
+    #[prost(uint64, tag = "14")]
+    Ack(u64),
+    #[prost(bool, tag = "15")]
+    Done(bool),
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SnapshotOffer {
+    #[prost(message, required, tag = "1")]
+    pub(crate) message: Raft,
+    #[prost(uint64, tag = "2")]
+    pub(crate) index: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) log_term: u64,
+    #[prost(message, required, tag = "4")]
+    pub(crate) conf: RaftConf,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SnapshotChunk {
+    #[prost(uint64, tag = "1")]
+    pub(crate) number: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) rows: Vec<SnapshotRow>,
+    #[prost(fixed64, optional, tag = "3")]
+    pub(crate) digest: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SnapshotRow {
+    #[prost(uint32, tag = "1")]
+    pub(crate) table: u32,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) key: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub(crate) value: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Router {
     #[prost(uint32, tag = "1")]
     pub(crate) from_shard: u32,
