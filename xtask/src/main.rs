@@ -15,6 +15,7 @@ mod process;
 mod programs;
 mod python;
 mod readme;
+mod results;
 mod server;
 mod tally;
 mod tidy;
@@ -51,6 +52,7 @@ Check it:
   fuzz [T [SECS]] a fuzz target, or all of them
   bench [ARGS]    wall-clock benches
   night           the long versions: many seeds, longer fuzzing, every suite
+  night NAME      one long run with a result file under docs/results/ (a wrong NAME lists them)
 
 Prepare it:
   rocksdb         build the RocksDB library into the cache and stop
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
         "loadgen" => programs::LOADGEN.become_it(&rest),
         "spec" => checks::specification(),
         "fuzz" => fuzz::run(&rest),
-        "night" => night::run(),
+        "night" => night::run(&rest),
         "bench" => programs::bench(&rest),
         "load" => load::run(),
         "chaos" => chaos::run(),

@@ -1,8 +1,12 @@
-//! `./x night`: what takes hours, for a machine that is idle anyway.
+//! `./x night`: what takes hours, for a machine that is idle anyway. `./x night NAME` runs one long measurement and
+//! writes its result file.
+
+use serde_json::json;
 
 use crate::ci::{Step, run_all};
+use crate::process::{cargo, output_of};
 use crate::tally::Tally;
-use crate::{Result, autobahn, checks, fuzz, load, peers};
+use crate::{Result, autobahn, checks, fuzz, load, peers, results};
 
 /// Seeds of one night; CI runs a few hundred.
 const SEEDS: &str = "20000";
@@ -18,9 +22,30 @@ const STEPS: &[Step] = &[
     ("fuzz", fuzz_all),
 ];
 
-/// Runs the long versions one after the other.
-pub(crate) fn run() -> Result<Tally> {
-    run_all(STEPS)
+/// A long run that is asked for by its name; ARGS are its own.
+type Long = (&'static str, fn(&[String]) -> Result<Tally>);
+
+/// Each writes `docs/results/NAME.json`.
+const LONG: &[Long] = &[("commit-rate", commit_rate)];
+
+/// Runs the long versions one after the other, or the one that is named.
+pub(crate) fn run(args: &[String]) -> Result<Tally> {
+    let Some((name, rest)) = args.split_first() else { return run_all(STEPS) };
+    let Some((_, long)) = LONG.iter().find(|(known, _)| known == name) else {
+        let known: Vec<_> = LONG.iter().map(|(name, _)| *name).collect();
+        return Err(format!("no long run '{name}'; there are: {}", known.join(", ")));
+    };
+    long(rest)
+}
+
+/// Group commits per second of the log beside the disk's floor, in the present directory or the one that is named.
+fn commit_rate(args: &[String]) -> Result<Tally> {
+    let mut command = cargo();
+    command.args(["run", "--release", "-q", "-p", "throng-storage", "--example", "commit_rate", "--"]);
+    let printed = output_of(command.args(args))?;
+    print!("{printed}");
+    results::write("commit-rate", json!({ "lines": printed.lines().collect::<Vec<_>>() }))?;
+    Ok(Tally { passed: 1, failed: 0 })
 }
 
 fn fuzz_all() -> Result<Tally> {
