@@ -158,13 +158,12 @@ impl Disk {
             }
         }
         RecoveredGroup {
-            shard,
             hard_state: group.hard_state,
-            first_index: 1,
             terms,
             entries: group.entries.range(tail_first..).map(|(_, entry)| entry.clone()).collect(),
             applied,
             applied_term,
+            ..RecoveredGroup::empty(shard)
         }
     }
 }

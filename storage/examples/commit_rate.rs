@@ -102,5 +102,5 @@ fn record(token: u64, n: u64, records: u64) -> Record {
         data: Bytes::from_static(&BODY),
         context: Bytes::new(),
     };
-    Record { shard: ShardId(shard), hard_state: None, entries: vec![entry] }
+    Record { shard: ShardId(shard), hard_state: None, mark: None, entries: vec![entry] }
 }

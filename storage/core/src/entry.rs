@@ -1,7 +1,13 @@
-//! What the log holds, free of the Raft crate's types: hard state, entries and the record that joins them.
+//! What the log holds, free of the Raft crate's types: hard state, marks, entries and the record that joins them.
+
+mod conf;
+mod peer;
 
 use bytes::Bytes;
 use throng_wire::ids::ShardId;
+
+pub use conf::{Conf, ConfError, MEMBERS_MAX};
+pub use peer::PeerId;
 
 /// What a Raft group must never forget.
 ///
@@ -43,16 +49,41 @@ pub struct Entry {
     pub context: Bytes,
 }
 
+/// Where a group's log begins, and which copy of the state goes with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// The entry before the first one that the log keeps; 0 if it keeps everything.
+    pub index: u64,
+    /// Its term; 0 if `index` is 0.
+    pub term: u64,
+    /// The Raft id of this replica ([`PeerId`]); 0 while this node is no member of the group.
+    pub peer: u64,
+    /// Local number of the copy of the applied state: the first part of every key of it.
+    pub replica: u32,
+    /// The group's members as of `index`.
+    pub conf: Conf,
+    /// Whether all entries that were there are dropped: a snapshot was installed, or this replica has a new id.
+    pub reset: bool,
+    /// Whether this replica may have lost synced data at the end of the log and was not covered by a leader since
+    /// (see [`crate::store`]). It must outlive restarts: the damage itself is gone as soon as something is written.
+    pub is_suspect: bool,
+}
+
 /// What one group adds in one group commit. All of it becomes durable together or not at all: hard state and entries
 /// in two writes can be torn apart by a crash (`hs.commit out of range` at every later start).
 ///
-/// `entries` are contiguous; the first one replaces whatever the log held from its index on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The mark comes first: without `reset` it forgets the entries through its index and keeps later ones (the log must
+/// hold that index with that term, or begin exactly after it); with `reset` all entries go, and the hard state of this
+/// record replaces the old one (it may fall only if the mark changes the peer id). Then `entries`, which are
+/// contiguous; the first one replaces whatever the log held from its index on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The group.
     pub shard: ShardId,
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
+    /// The new mark, if it changed.
+    pub mark: Option<Mark>,
     /// New entries.
     pub entries: Vec<Entry>,
 }

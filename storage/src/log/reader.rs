@@ -72,7 +72,15 @@ impl LogReader {
         let terms = terms.into_iter().map(|(first_index, term)| TermRun { first_index, term }).collect();
         let entries =
             if tail_first < next { self.entries(shard, tail_first, next, usize::MAX)? } else { Vec::new() };
-        Ok(RecoveredGroup { shard, hard_state, first_index, terms, entries, applied, applied_term })
+        Ok(RecoveredGroup {
+            hard_state,
+            first_index,
+            terms,
+            entries,
+            applied,
+            applied_term,
+            ..RecoveredGroup::empty(shard)
+        })
     }
 
     fn read(&self, shard: ShardId, index: u64, place: &Place) -> Result<Entry, LogReadError> {

@@ -71,7 +71,12 @@ pub(crate) fn entry(term: u64, index: u64) -> Entry {
 
 pub(crate) fn record(shard: u32, term: u64, commit: u64, indices: core::ops::RangeInclusive<u64>) -> Record {
     let entries = indices.map(|index| entry(term, index)).collect();
-    Record { shard: ShardId(shard), hard_state: Some(HardState { term, vote: 1, commit }), entries }
+    Record {
+        shard: ShardId(shard),
+        hard_state: Some(HardState { term, vote: 1, commit }),
+        mark: None,
+        entries,
+    }
 }
 
 /// All files below a directory with their bytes, but not RocksDB's own, which it may rewrite when it is opened.

@@ -196,7 +196,8 @@ fn a_full_queue_says_so() {
 
 #[test]
 fn records_that_a_restart_would_refuse_are_not_written() {
-    let gap = Record { shard: ShardId(1), hard_state: None, entries: vec![entry(1, 3), entry(1, 5)] };
+    let gap =
+        Record { shard: ShardId(1), hard_state: None, mark: None, entries: vec![entry(1, 3), entry(1, 5)] };
     let bad = [
         (vec![record(9, 1, 0, 1..=1)], "shard 9 in a store of 4"),
         (vec![record(1, 1, 0, 7..=7)], "entry 7 follows where 2 is the next"),
@@ -255,6 +256,7 @@ fn huge_record() -> Record {
     Record {
         shard: ShardId(1),
         hard_state: None,
+        mark: None,
         entries: vec![Entry { term: 1, index: 2, data, ..Entry::default() }],
     }
 }

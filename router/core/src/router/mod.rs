@@ -314,6 +314,11 @@ impl<S: StateRead> Router<S> {
             StoreOutput::Committed { shard, entries } => {
                 self.committed.extend(entries.into_iter().map(|entry| (shard, entry)));
             }
+            // Nothing here asks for these: no membership change is proposed, and no flush is reported to the store.
+            StoreOutput::Truncate { .. }
+            | StoreOutput::SnapshotWanted { .. }
+            | StoreOutput::SendSnapshot { .. }
+            | StoreOutput::Restored { .. } => (),
             StoreOutput::ReadReady { shard, read, .. } => {
                 for read in self.desk(shard).take_round(read) {
                     self.serve(shard, read)?;

@@ -76,7 +76,7 @@ impl RecordView<'_> {
     /// A record that stands alone.
     pub fn to_record(&self) -> Record {
         let entries = self.entries.iter().map(EntryView::to_entry).collect();
-        Record { shard: self.shard, hard_state: self.hard_state, entries }
+        Record { shard: self.shard, hard_state: self.hard_state, mark: None, entries }
     }
 }
 
@@ -111,8 +111,10 @@ pub fn entry_len(entry: &Entry) -> usize {
 /// Appends `record` to `out`.
 ///
 /// # Panics
-/// If its entries are not contiguous: a record is refused before it becomes durable nonsense.
+/// If its entries are not contiguous: a record is refused before it becomes durable nonsense. If it has a mark, which
+/// this layout cannot hold.
 pub fn encode(record: &Record, log: LogId, out: &mut Vec<u8>) {
+    assert!(record.mark.is_none(), "this layout holds no marks");
     let flags = if record.hard_state.is_some() { HAS_HARD_STATE } else { 0 };
     for word in [record.shard.0, flags, record.entries.len() as u32, 0] {
         out.extend_from_slice(&word.to_le_bytes());

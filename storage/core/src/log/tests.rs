@@ -86,7 +86,7 @@ fn entry(index: u64, len: usize) -> Entry {
 fn record(shard: u32, entries: Vec<Entry>) -> Record {
     let last = entries.last().map_or(0, |entry| entry.term);
     let hard_state = (last > 0).then_some(HardState { term: last, vote: 2, commit: 0 });
-    Record { shard: ShardId(shard), hard_state, entries }
+    Record { shard: ShardId(shard), hard_state, mark: None, entries }
 }
 
 fn small_log() -> Vec<Vec<Record>> {
@@ -111,7 +111,7 @@ fn any_record() -> impl Strategy<Value = Record> {
                 data: data.into(),
                 context: context.into(),
             });
-            Record { shard: ShardId(shard), hard_state, entries: entries.collect() }
+            Record { shard: ShardId(shard), hard_state, mark: None, entries: entries.collect() }
         },
     )
 }
@@ -308,8 +308,10 @@ fn log_blocks_inside_a_message_are_no_commits_of_another_log() {
         let mut padded_body = vec![0; BLOCK - 40 - 16 - 32 + shift];
         padded_body.extend_from_slice(&body);
         let big = Entry { index: 1, term: 1, data: padded_body.into(), ..Entry::default() };
-        let mut disk =
-            Disk::with(LOG, &[vec![Record { shard: ShardId(0), hard_state: None, entries: vec![big] }]]);
+        let mut disk = Disk::with(
+            LOG,
+            &[vec![Record { shard: ShardId(0), hard_state: None, mark: None, entries: vec![big] }]],
+        );
         let (segment, range) = disk.commits[0].clone();
         disk.segments[segment][range.start] ^= 1;
         let (records, _, tail) = disk.records().expect("a torn tail, no hole");
@@ -330,7 +332,7 @@ fn a_commit_beyond_the_limit_is_refused() {
     let mut disk = Disk::new(LOG);
     let half = Bytes::from(vec![0; limits::COMMIT_BYTES_MAX / 2]);
     let huge = Entry { index: 1, term: 1, data: half.clone(), context: half, ..Entry::default() };
-    let record = Record { shard: ShardId(0), hard_state: None, entries: vec![huge] };
+    let record = Record { shard: ShardId(0), hard_state: None, mark: None, entries: vec![huge] };
     let appender = disk.appender.as_mut().expect("made in new");
     let before = *appender.end();
     appender.stage([&record], &mut Vec::new()).expect_err("too large");
@@ -355,15 +357,15 @@ fn replay_keeps_what_raft_keeps_and_the_writer_is_held_to_it() {
     let state = |term, commit| Some(HardState { term, vote: 1, commit });
     let shard = ShardId(2);
     let good = [
-        Record { shard, hard_state: state(1, 0), entries: vec![at(1, 1), at(1, 2), at(1, 3)] },
-        Record { shard, hard_state: state(2, 1), entries: vec![at(2, 2)] },
+        Record { shard, hard_state: state(1, 0), mark: None, entries: vec![at(1, 1), at(1, 2), at(1, 3)] },
+        Record { shard, hard_state: state(2, 1), mark: None, entries: vec![at(2, 2)] },
     ];
     let contents = contents_tell(&good).expect("a new leader replaces 2 and 3");
     let bad = [
-        ("3 is missing", Record { shard, hard_state: None, entries: vec![at(2, 4)] }),
-        ("a term never falls", Record { shard, hard_state: state(1, 1), entries: vec![] }),
-        ("a commit never falls", Record { shard, hard_state: state(2, 0), entries: vec![] }),
-        ("shards are 0..4", Record { shard: ShardId(4), hard_state: None, entries: vec![] }),
+        ("3 is missing", Record { shard, hard_state: None, mark: None, entries: vec![at(2, 4)] }),
+        ("a term never falls", Record { shard, hard_state: state(1, 1), mark: None, entries: vec![] }),
+        ("a commit never falls", Record { shard, hard_state: state(2, 0), mark: None, entries: vec![] }),
+        ("shards are 0..4", Record { shard: ShardId(4), hard_state: None, mark: None, entries: vec![] }),
     ];
     Contents::new(4).check(&good).expect("the writer may write what a replay accepts");
     for (why, record) in bad {
@@ -372,7 +374,7 @@ fn replay_keeps_what_raft_keeps_and_the_writer_is_held_to_it() {
         assert!(contents.check([&record]).is_err(), "{why}");
         assert!(Contents::new(4).check(&all).is_err(), "{why}, in one commit");
     }
-    let gap = Record { shard, hard_state: None, entries: vec![at(2, 3), at(2, 5)] };
+    let gap = Record { shard, hard_state: None, mark: None, entries: vec![at(2, 3), at(2, 5)] };
     assert!(contents.check([&gap]).is_err(), "entries of a record are contiguous");
 
     let index = contents.index();

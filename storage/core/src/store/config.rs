@@ -6,7 +6,7 @@ use core::time::Duration;
 use throng_wire::ids::{NodeId, ShardId};
 
 use super::limits;
-use crate::entry::{Entry, HardState};
+use crate::entry::{Conf, Entry, HardState, Mark, PeerId};
 
 /// Configuration of a [`super::Store`].
 #[derive(Clone, Debug)]
@@ -58,6 +58,10 @@ impl StoreConfig {
         voters.dedup();
         let wrong = [
             (self.node.0 == 0 || voters.first() == Some(&NodeId(0)), "node ids begin at 1"),
+            (
+                self.node.0 > PeerId::NODE_MAX || voters.last().is_some_and(|node| node.0 > PeerId::NODE_MAX),
+                "node ids have 24 bits",
+            ),
             (voters.len() != self.voters.len(), "a voter is listed twice"),
             (voters.len() > limits::VOTERS_MAX, "too many voters"),
             (!voters.contains(&self.node), "this node is not among the voters"),
@@ -91,7 +95,12 @@ pub struct RecoveredGroup {
     pub shard: ShardId,
     /// Its newest hard state.
     pub hard_state: HardState,
-    /// The first index the log holds: 1 as long as logs are never truncated.
+    /// Its newest mark; without one this is a replica that the cluster was formatted with, which has never truncated
+    /// its log.
+    pub mark: Option<Mark>,
+    /// Whether the end of the log was damaged: it may be an unfinished write or lost synced data, and nobody can tell.
+    pub is_suspect: bool,
+    /// The first index the log holds, one above the mark's.
     pub first_index: u64,
     /// The terms of the entries from `first_index` to just before `entries`, as runs in rising order.
     pub terms: Vec<TermRun>,
@@ -101,6 +110,8 @@ pub struct RecoveredGroup {
     pub applied: u64,
     /// The term of the entry at `applied`, as the flushed state remembers it; 0 if `applied` is 0.
     pub applied_term: u64,
+    /// The members as of `applied`, as the flushed state remembers them; `None` if it has never stored any.
+    pub conf: Option<Conf>,
 }
 
 impl RecoveredGroup {
@@ -109,11 +120,14 @@ impl RecoveredGroup {
         Self {
             shard,
             hard_state: HardState::default(),
+            mark: None,
+            is_suspect: false,
             first_index: 1,
             terms: Vec::new(),
             entries: Vec::new(),
             applied: 0,
             applied_term: 0,
+            conf: None,
         }
     }
 

@@ -19,15 +19,19 @@ fn entry_kind(kind: u32) -> Option<EntryType> {
     EntryType::from_i32(i32::try_from(kind).ok()?)
 }
 
-/// Our form of a raft entry.
-pub(super) fn entry_from_raft(entry: &eraftpb::Entry) -> Entry {
-    let kind = match entry.entry_type {
+/// Our form of an entry's kind.
+pub(super) fn entry_kind_from_raft(kind: EntryType) -> EntryKind {
+    match kind {
         EntryType::EntryNormal => EntryKind::Normal,
         EntryType::EntryConfChange => EntryKind::ConfChange,
         EntryType::EntryConfChangeV2 => EntryKind::ConfChangeV2,
-    };
+    }
+}
+
+/// Our form of a raft entry.
+pub(super) fn entry_from_raft(entry: &eraftpb::Entry) -> Entry {
     Entry {
-        kind,
+        kind: entry_kind_from_raft(entry.entry_type),
         term: entry.term,
         index: entry.index,
         data: entry.data.clone(),

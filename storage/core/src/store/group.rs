@@ -385,6 +385,7 @@ impl Group {
         assert_eq!(entries[0].index, self.handed + 1, "committed entries come without gaps");
         self.handed += entries.len() as u64;
         let committed = entries.into_iter().map(|entry| Committed {
+            kind: convert::entry_kind_from_raft(entry.entry_type),
             index: entry.index,
             term: entry.term,
             proposal: self.proposals.committed(entry.index, entry.term),

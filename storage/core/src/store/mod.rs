@@ -32,6 +32,7 @@ mod convert;
 mod group;
 mod guard;
 pub mod limits;
+mod members;
 mod outbox;
 mod output;
 mod persists;
@@ -52,7 +53,10 @@ use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::RaftBatch;
 
 pub use config::{LogRead, LogReadError, NoLog, RecoverError, RecoveredGroup, StoreConfig, TermRun};
-pub use output::{Committed, PersistToken, ProposalId, ProposeError, ReadId, StoreOutput, StoreStats};
+pub use output::{
+    ApplyConfError, Committed, ConfStep, PersistToken, ProposalId, ProposeConfError, ProposeError, ReadId,
+    SnapshotMeta, StoreOutput, StoreStats,
+};
 
 use balance::Balance;
 use group::{Group, Turn};

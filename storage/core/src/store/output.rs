@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use throng_wire::ids::{NodeId, ShardId};
-use throng_wire::peer::RaftBatch;
+use throng_wire::peer::{RaftBatch, RaftMessage};
 
-use crate::entry::Record;
+use crate::entry::{Conf, ConfError, EntryKind, Mark, PeerId, Record};
 
 /// A group commit; reporting one reports all below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,9 +42,93 @@ impl core::fmt::Display for ProposeError {
 
 impl std::error::Error for ProposeError {}
 
+/// One step of a membership change. All steps of one change take effect together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfStep {
+    /// Adds a replica on this node, which receives the log and has no vote. Its id follows from the change's place in
+    /// the log.
+    AddLearner(NodeId),
+    /// Gives a learner a vote.
+    Promote(PeerId),
+    /// Takes a voter's vote; it stays as a learner.
+    Demote(PeerId),
+    /// Removes a voter or a learner.
+    Remove(PeerId),
+}
+
+/// A membership change was not taken; nothing was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeConfError {
+    /// Another node leads, or nobody.
+    NotLeader {
+        /// Who leads, as far as this node knows.
+        leader: Option<NodeId>,
+    },
+    /// Another change is under way, or leadership is being handed over: try again a little later.
+    Busy,
+    /// The change makes no sense for the members there are.
+    Refused(&'static str),
+}
+
+impl core::fmt::Display for ProposeConfError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotLeader { leader } => ProposeError::NotLeader { leader: *leader }.fmt(f),
+            Self::Busy => write!(f, "another membership change is under way; try again"),
+            Self::Refused(why) => write!(f, "the members cannot change like that: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for ProposeConfError {}
+
+/// A committed membership change cannot be applied: this replica and the leader that proposed it disagree about the
+/// members. The node must stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApplyConfError {
+    /// Its bytes are no membership change.
+    Bytes(ConfError),
+    /// It does not follow from the members there are.
+    Members(String),
+    /// It is not the next entry to apply.
+    Order {
+        /// The index that was given.
+        index: u64,
+        /// Through where the group had applied.
+        applied: u64,
+    },
+}
+
+impl core::fmt::Display for ApplyConfError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Bytes(error) => error.fmt(f),
+            Self::Members(why) => write!(f, "membership: {why}"),
+            Self::Order { index, applied } => {
+                write!(f, "membership: entry {index} was applied after entry {applied}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ApplyConfError {}
+
+/// What a snapshot stands for: everything a group has applied through `index`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last entry in it.
+    pub index: u64,
+    /// That entry's term.
+    pub term: u64,
+    /// The members as of `index`.
+    pub conf: Conf,
+}
+
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
+    /// Whether it is for the machines or for [`super::Store::apply_conf`].
+    pub kind: EntryKind,
     /// Its place in the group's log: 1, 2, 3 … without gaps.
     pub index: u64,
     /// The term of the leader that appended it.
@@ -79,6 +163,43 @@ pub enum StoreOutput {
         shard: ShardId,
         /// Contiguous, and contiguous with the previous ones of the group.
         entries: Vec<Committed>,
+    },
+    /// The log needs no entries of the group through `mark.index`; it may recycle their space (see
+    /// [`crate::entry::Mark`]).
+    Truncate {
+        /// The group.
+        shard: ShardId,
+        /// Where its log begins from here on, without `reset`.
+        mark: Mark,
+    },
+    /// A member lacks entries that the log no longer holds. Make what is applied durable, open a view of it that does
+    /// not change, and answer with [`super::Store::snapshot_prepared`] or, if that fails, with
+    /// [`super::Store::snapshot_sent`].
+    SnapshotWanted {
+        /// The group.
+        shard: ShardId,
+        /// Who needs it.
+        to: PeerId,
+    },
+    /// Send the rows of the prepared view, then this message, which the receiver gives to
+    /// [`super::Store::handle_snapshot`]; report the outcome with [`super::Store::snapshot_sent`], always.
+    SendSnapshot {
+        /// The group.
+        shard: ShardId,
+        /// To whom.
+        to: PeerId,
+        /// The end of the transfer.
+        message: RaftMessage,
+        /// What the rows stand for.
+        meta: SnapshotMeta,
+    },
+    /// A received snapshot is the group's state, durably: load the copy `mark.replica` and drop every other one.
+    /// Entries handed out before that are not to be applied any more; the next ones follow `mark.index`.
+    Restored {
+        /// The group.
+        shard: ShardId,
+        /// The new beginning of its log.
+        mark: Mark,
     },
     /// Whatever was acknowledged before this read was asked for is applied here.
     ReadReady {

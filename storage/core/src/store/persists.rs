@@ -72,7 +72,7 @@ impl Persists {
             Some(place) => merge(&mut self.records[*place as usize], hard_state, entries),
             None => {
                 *place = Some(self.records.len() as u32);
-                self.records.push(Record { shard: pending.shard, hard_state, entries });
+                self.records.push(Record { shard: pending.shard, hard_state, mark: None, entries });
             }
         }
         self.open.pending.push(pending);

@@ -343,6 +343,10 @@ impl World {
                 }
             }
             StoreOutput::Send { node: to, batch } => self.send(node, to, batch),
+            StoreOutput::Truncate { .. }
+            | StoreOutput::SnapshotWanted { .. }
+            | StoreOutput::SendSnapshot { .. }
+            | StoreOutput::Restored { .. } => panic!("nobody asked for this"),
             StoreOutput::Committed { shard, entries } => self.committed(node, shard, entries),
             StoreOutput::ReadReady { shard, read, index } => self.read_ready(node, shard, read, index),
             StoreOutput::Lost { shard, proposals, reads } => {
