@@ -30,6 +30,8 @@ pub enum Change {
     Put(Table, Bytes, Bytes),
     /// Remove.
     Delete(Table, Bytes),
+    /// Remove all rows with `from <= key < to`; none if `from >= to`.
+    DeleteRange(Table, Bytes, Bytes),
 }
 
 /// Changes that become visible and durable together.

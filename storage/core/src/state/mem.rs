@@ -96,7 +96,17 @@ fn apply(rows: &mut Rows, batch: &WriteBatch) {
             Change::Delete(table, key) => {
                 rows.remove(&(*table, key.clone()));
             }
+            Change::DeleteRange(table, from, to) => delete_range(rows, *table, from, to),
         }
+    }
+}
+
+fn delete_range(rows: &mut Rows, table: Table, from: &Bytes, to: &Bytes) {
+    if from < to {
+        let doomed = rows.range((table, from.clone())..(table, to.clone())).map(|(key, _)| key.clone());
+        doomed.collect::<Vec<_>>().iter().for_each(|key| {
+            rows.remove(key);
+        });
     }
 }
 

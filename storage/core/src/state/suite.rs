@@ -32,6 +32,7 @@ pub fn run(bench: &mut impl Bench) {
     tables_are_apart(bench);
     scans_are_ordered_half_open_and_limited(bench);
     later_changes_of_a_batch_win(bench);
+    ranges_are_deleted_half_open_and_in_order(bench);
     flushed_batches_survive_a_crash(bench);
     unflushed_batches_vanish_whole(bench);
     for seed in 0..4 {
@@ -119,6 +120,38 @@ pub fn later_changes_of_a_batch_win(bench: &mut impl Bench) {
     assert_eq!(seen, [None, Some(Bytes::from_static(b"2")), Some(Bytes::from_static(b"3"))]);
 }
 
+/// A range is deleted from what is flushed and what is not, also within a batch; what is put later stays.
+pub fn ranges_are_deleted_half_open_and_in_order(bench: &mut impl Bench) {
+    let mut state = bench.fresh();
+    let key = |n: u8| [&[0, 0, 0, n / 10][..], &[n; 20]].concat();
+    write(&mut state, (0..50).map(|n| put(Table::Events, &key(n), b"old")).collect());
+    write(&mut state, vec![put(Table::Objects, &key(15), b"other table")]);
+    state.flush().expect("flush");
+    write(&mut state, (50..60).map(|n| put(Table::Events, &key(n), b"old")).collect());
+    write(
+        &mut state,
+        vec![
+            put(Table::Events, &key(20), b"put before"),
+            delete_range(Table::Events, &key(10), &key(55)),
+            delete_range(Table::Events, &key(8), &key(8)),
+            delete_range(Table::Events, &key(9), &key(5)),
+            put(Table::Events, &key(30), b"put after"),
+        ],
+    );
+    let expected: Vec<_> = (0..10).chain([30]).chain(55..60).map(key).collect();
+    let keys = |state: &_| {
+        let rows = StateRead::scan(state, Table::Events, b"", &[0xff; 4], usize::MAX).expect("scan");
+        rows.into_iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&state), expected);
+    assert_eq!(value(&state, Table::Events, &key(20)), None);
+    assert_eq!(value(&state, Table::Events, &key(30)), Some(Bytes::from_static(b"put after")));
+    assert!(value(&state, Table::Objects, &key(15)).is_some(), "the other tables keep theirs");
+    state.flush().expect("flush");
+    let state = bench.crash(state);
+    assert_eq!(keys(&state), expected);
+}
+
 /// Durable means durable: in every table, over several flushes and crashes.
 pub fn flushed_batches_survive_a_crash(bench: &mut impl Bench) {
     let mut state = bench.fresh();
@@ -199,6 +232,10 @@ fn random_batch(rng: &mut Rng) -> WriteBatch {
             if rng.chance(300_000) {
                 return Change::Delete(table, key);
             }
+            if rng.chance(100_000) {
+                let to = Bytes::from(vec![rng.below(40) as u8; rng.between(1, 30) as usize]);
+                return Change::DeleteRange(table, key, to);
+            }
             let value = vec![rng.below(256) as u8; rng.below(300) as usize];
             Change::Put(table, key, value.into())
         })
@@ -212,6 +249,9 @@ fn apply(rows: &mut BTreeMap<(Table, Bytes), Bytes>, change: &Change) {
         }
         Change::Delete(table, key) => {
             rows.remove(&(*table, key.clone()));
+        }
+        Change::DeleteRange(table, from, to) => {
+            rows.retain(|(of, key), _| of != table || key < from || key >= to);
         }
     }
 }
@@ -234,6 +274,10 @@ fn value(state: &impl StateWrite, table: Table, key: &[u8]) -> Option<Bytes> {
 
 fn put(table: Table, key: &[u8], value: &[u8]) -> Change {
     Change::Put(table, Bytes::copy_from_slice(key), Bytes::copy_from_slice(value))
+}
+
+fn delete_range(table: Table, from: &[u8], to: &[u8]) -> Change {
+    Change::DeleteRange(table, Bytes::copy_from_slice(from), Bytes::copy_from_slice(to))
 }
 
 fn delete(table: Table, key: &[u8]) -> Change {
