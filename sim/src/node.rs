@@ -61,7 +61,7 @@ impl Node {
         let groups = (0..shards)
             .map(ShardId)
             .map(|shard| {
-                let at = applied(&state, shard).expect("memory can be read");
+                let at = applied(&state, shard, shard.0).expect("memory can be read");
                 self.disk.recovered(shard, at.index, at.term)
             })
             .collect();

@@ -177,7 +177,7 @@ impl Plan {
         let (state, reader) = (opened.state.clone(), opened.log.reader());
         let mut groups = Vec::new();
         for shard in (0..self.facts.shards).map(ShardId) {
-            let at = applied(&state, shard).map_err(|e| Failure::runtime("state store", e))?;
+            let at = applied(&state, shard, shard.0).map_err(|e| Failure::runtime("state store", e))?;
             groups.push(
                 reader.recovered_group(shard, at.index, at.term).map_err(|e| Failure::runtime("log", e))?,
             );

@@ -29,7 +29,7 @@ mod state;
 mod user;
 
 pub use fatal::Fatal;
-pub use machines::{Applied, FlushToken, applied};
+pub use machines::{Applied, AppliedRow, FlushToken, applied};
 pub use outcome::Outcome;
 pub use router::{Output, PeerMessage, Router, RouterConfig};
-pub use state::PREFIX_LEN;
+pub use state::{PREFIX_LEN, snapshot};

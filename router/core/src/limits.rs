@@ -30,6 +30,10 @@ pub const DEVICES_PER_MEMBER_MAX: u16 = 1_024;
 /// Inbox rows of one user; above it the row that moved longest ago goes. *Replicated.*
 pub const INBOX_ROWS_MAX: usize = 20_000;
 
+/// Events by which one command raises a channel's floor at most: each replica reads them at apply, to carry the chain up
+/// to the new floor. 512 rows are some 100 KiB at 200 bytes. *Replicated.*
+pub const RETAIN_EVENTS_MAX: u64 = 512;
+
 /// Largest time stamp: 2⁴⁸ − 1 milliseconds, the year 10889. *Replicated.*
 pub const TS_MAX: u64 = (1 << 48) - 1;
 
@@ -137,6 +141,20 @@ pub const OUTBOX_RESEND_MS: u64 = 1_000;
 
 /// Outbox pairs (from, to) drained per turn.
 pub const OUTBOX_DRAINS_PER_TURN: usize = 256;
+
+// ---- snapshots and checks --------------------------------------------------------------------------------------------
+
+/// Bytes of rows in a snapshot's chunk. Two are under way, so a snapshot holds half a megabyte.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Rows that one step of a check reads: some 100 KiB and about a millisecond.
+pub const VERIFY_ROWS: usize = 512;
+
+/// Channels that one turn of retention looks at: a seek and a row each, so about a millisecond of cold reads.
+pub const RETENTION_CHANNELS: usize = 32;
+
+/// Commands that one turn of retention proposes; applying one reads [`RETAIN_EVENTS_MAX`] events at most.
+pub const RETENTION_COMMANDS: usize = 8;
 
 const _: () =
     assert!(BODY_MAX_CAP < INBOX_UPDATE_ROWS_MAX * 52, "a send is smaller than the largest command");

@@ -13,7 +13,9 @@ mod members;
 mod membership;
 mod page;
 mod publish;
+mod retention;
 mod row;
+mod verify;
 
 use std::collections::VecDeque;
 
@@ -25,6 +27,8 @@ use throng_wire::ids::{ChannelId, MemberNo, Seq, ServerTs, ShardId, UserId};
 
 pub(crate) use membership::takes_kept_id;
 pub(crate) use page::PageLimits;
+pub(crate) use row::check_row;
+pub(crate) use verify::{BadEvents, EventCheck};
 
 use devices::Devices;
 use members::{MemberRecord, Members};
@@ -44,8 +48,12 @@ pub(crate) struct Channel {
     content: u64,
     /// Newest event. Invariant: events `1..=head` exist, each once.
     pub(crate) head: Seq,
-    /// Oldest event that can be fetched.
+    /// Oldest event that is kept and can be fetched; `head + 1` if there is none. Invariant: never falls.
     pub(crate) floor: Seq,
+    /// The chain through the event before the floor: from here the events that are kept can be checked.
+    floor_chain: Chain,
+    /// Legal hold: the floor does not rise.
+    pub(crate) is_held: bool,
     /// Stamp of the newest event. Invariant: never falls.
     last_ts: ServerTs,
     /// Events that count as unread.
@@ -89,6 +97,8 @@ impl Channel {
             content,
             head: Seq(0),
             floor: Seq(1),
+            floor_chain: [0; 16],
+            is_held: false,
             last_ts: ServerTs(0),
             messages: 0,
             chain: [0; 16],
@@ -105,7 +115,7 @@ impl Channel {
     fn append(&mut self, ts: ServerTs, draft: Draft) -> Seq {
         let seq = self.head.next();
         let ts = self.last_ts.max(ts);
-        self.chain = chain(&self.chain, seq, ts, &draft);
+        self.chain = chain(&self.chain, seq, ts, draft.sender, draft.kind, &draft.hash);
         self.messages += u64::from(draft.kind.counts_as_message());
         let Draft { kind, sender, origin, body, .. } = draft;
         self.recent.push_back(Event { seq, kind, sender, ts, origin, body });
@@ -116,6 +126,11 @@ impl Channel {
             "the newest event is the head"
         );
         seq
+    }
+
+    /// The class.
+    pub(crate) fn class(&self) -> ChannelClass {
+        self.class
     }
 
     /// The user behind a member number.
@@ -192,14 +207,20 @@ fn content_hash(kind: EventKind, body: &[u8]) -> Chain {
     first16(Sha256::new().chain_update([kind.0]).chain_update(body))
 }
 
-fn chain(before: &Chain, seq: Seq, ts: ServerTs, draft: &Draft) -> Chain {
+/// The chain through an event that is stored.
+fn chain_over(before: &Chain, event: &Event) -> Chain {
+    let hash = content_hash(event.kind, &event.body);
+    chain(before, event.seq, event.ts, event.sender, event.kind, &hash)
+}
+
+fn chain(before: &Chain, seq: Seq, ts: ServerTs, sender: MemberNo, kind: EventKind, hash: &Chain) -> Chain {
     let mut link = [0u8; 16 + 8 + 8 + 4 + 1 + 16];
     link[..16].copy_from_slice(before);
     link[16..24].copy_from_slice(&seq.0.to_be_bytes());
     link[24..32].copy_from_slice(&ts.0.to_be_bytes());
-    link[32..36].copy_from_slice(&draft.sender.0.to_be_bytes());
-    link[36] = draft.kind.0;
-    link[37..].copy_from_slice(&draft.hash);
+    link[32..36].copy_from_slice(&sender.0.to_be_bytes());
+    link[36] = kind.0;
+    link[37..].copy_from_slice(hash);
     first16(Sha256::new().chain_update(link))
 }
 

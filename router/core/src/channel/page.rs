@@ -67,7 +67,8 @@ impl Channel {
         self.members.given(member).left.map_or(self.head, |left| left.seq)
     }
 
-    /// Events after `after` that `member` may read; `origin` stays only on the member's own.
+    /// Events after `after` that `member` may read; `origin` stays only on the member's own. What lies below the floor is
+    /// gone: the caller has refused a cursor that wants it.
     pub(crate) fn page(
         &self,
         state: &impl StateRead,
@@ -78,7 +79,7 @@ impl Channel {
     ) -> Result<Page, Fatal> {
         let to = self.visible_head(member);
         let mut page = Page::new(limits);
-        let mut next = after.next();
+        let mut next = after.next().max(self.floor);
         if next < self.recent_first() && next <= to {
             let end = to.next().min(self.recent_first());
             self.read_rows(state, replica, next, end, &mut page)?;

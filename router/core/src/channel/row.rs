@@ -5,6 +5,7 @@ use throng_storage_core::state::{StateRead, Table};
 use throng_wire::event::{Event, EventKind, Origin};
 use throng_wire::ids::{ChannelId, ClientMsgId, DeviceId, MemberNo, Seq, ServerTs, UserId};
 
+use super::dedup::Record;
 use super::{Channel, MemberRecord};
 use crate::codec::{Corrupt, Reader, put_var};
 use crate::entry::{class_byte, class_of};
@@ -16,6 +17,9 @@ use crate::state::keys::{self, Replica};
 
 /// First byte of every head and event row.
 const ROW_VERSION: u8 = 1;
+
+/// Bits of a head row's flags.
+const HELD: u8 = 1;
 
 /// Member rows read at a time.
 const SCAN_ROWS: usize = 1_000;
@@ -33,6 +37,11 @@ impl Channel {
         let (mut channel, members) = decode_head(id, &row, keyed, shards)?;
         channel.load_members(state, replica, members)?;
         Ok(Some(channel))
+    }
+
+    /// A channel as its head row has it, without members: enough for retention and checks.
+    pub(crate) fn head_only(id: ChannelId, row: &[u8], keyed: Keyed, shards: u32) -> Result<Self, Corrupt> {
+        Ok(decode_head(id, row, keyed, shards)?.0)
     }
 
     fn load_members(&mut self, state: &impl StateRead, replica: Replica, count: usize) -> Result<(), Fatal> {
@@ -94,6 +103,19 @@ impl Channel {
         put_var(out, self.messages);
         put_var(out, self.members.ever() as u64);
         out.put_slice(&self.chain);
+        out.put_slice(&self.floor_chain);
+        out.put_u8(if self.is_held { HELD } else { 0 });
+    }
+}
+
+/// Whether a row of an object parses; heads of channels are read with [`Channel::head_only`].
+pub(crate) fn check_row(tag: u8, row: &[u8]) -> Result<(), Corrupt> {
+    match tag {
+        keys::tag::MEMBER => MemberRecord::decode(row).map(drop),
+        keys::tag::DEVICE => Record::decode(row).map(drop),
+        keys::tag::OUTBOX => crate::outbox::Row::decode(row).map(drop),
+        keys::tag::USER | keys::tag::INBOX => crate::user::check_row(tag, row),
+        _ => Err(Corrupt("tag")),
     }
 }
 
@@ -115,6 +137,15 @@ fn decode_head(id: ChannelId, row: &[u8], keyed: Keyed, shards: u32) -> Result<(
         return Err(Corrupt("channel.members"));
     }
     channel.chain = reader.array("channel.chain")?;
+    channel.floor_chain = reader.array("channel.floor_chain")?;
+    channel.is_held = match reader.u8("channel.flags")? {
+        0 => false,
+        HELD => true,
+        _ => return Err(Corrupt("channel.flags")),
+    };
+    if channel.floor == Seq(0) || channel.floor > channel.head.next() {
+        return Err(Corrupt("channel.floor"));
+    }
     channel.devices.may_rest = true;
     reader.end("channel")?;
     Ok((channel, members))
@@ -166,7 +197,6 @@ impl From<Corrupt> for Fatal {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::dedup::Record;
     use super::*;
 
     proptest! {

@@ -6,7 +6,7 @@ use throng_wire::frame::ChannelClass;
 use throng_wire::ids::{ChannelId, ClientMsgId, DeviceId, Seq, ServerTs, ShardId, UserId};
 use throng_wire::peer::InboxRow;
 
-use super::{Change, Command, HEADER_LEN, VERSION, class_byte, tag};
+use super::{Change, Command, FIRST_VERSION, HEADER_LEN, Hold, Retain, class_byte, since, tag};
 use crate::codec::put_var;
 use crate::limits::TS_MAX;
 
@@ -15,6 +15,8 @@ use crate::limits::TS_MAX;
 pub struct EntryBuilder {
     bytes: BytesMut,
     count: u32,
+    /// The newest version that a command needs.
+    version: u8,
 }
 
 impl EntryBuilder {
@@ -44,7 +46,7 @@ impl EntryBuilder {
         if bytes.is_empty() {
             bytes.put_slice(&[0; HEADER_LEN]);
         }
-        bytes[0] = VERSION;
+        bytes[0] = self.version.max(FIRST_VERSION);
         bytes[1..9].copy_from_slice(&ts.0.min(TS_MAX).to_be_bytes());
         bytes[9..13].copy_from_slice(&self.count.to_be_bytes());
         bytes.freeze()
@@ -62,6 +64,8 @@ impl EntryBuilder {
             Command::Leave(change) => self.leave(change),
             Command::InboxUpdate(update) => self.inbox_update(update.from, update.rows.iter().copied()),
             Command::OutboxClear(clear) => self.outbox_clear(clear.dest, &clear.rows),
+            Command::Retain(retain) => self.retain(retain),
+            Command::Hold(hold) => self.hold(hold),
         }
     }
 
@@ -129,11 +133,26 @@ impl EntryBuilder {
         }
     }
 
+    /// Adds the raising of a floor.
+    pub fn retain(&mut self, retain: &Retain) {
+        let out = self.begin(tag::RETAIN);
+        out.put_slice(&retain.channel.0);
+        put_var(out, retain.floor.0);
+    }
+
+    /// Adds the setting or lifting of a hold.
+    pub fn hold(&mut self, hold: &Hold) {
+        let out = self.begin(tag::HOLD);
+        out.put_slice(&hold.channel.0);
+        out.put_u8(u8::from(hold.is_held));
+    }
+
     fn begin(&mut self, tag: u8) -> &mut BytesMut {
         if self.bytes.is_empty() {
             self.bytes.put_slice(&[0; HEADER_LEN]);
         }
         self.count += 1;
+        self.version = self.version.max(since(tag));
         self.bytes.put_u8(tag);
         &mut self.bytes
     }

@@ -20,8 +20,23 @@ use throng_wire::frame::ChannelClass;
 use throng_wire::ids::{ChannelId, ClientMsgId, DeviceId, Seq, ShardId, UserId};
 use throng_wire::peer::InboxRow;
 
-/// Version of the replicated machines. An entry carries it; a change of what a command does at apply raises it.
-pub const VERSION: u8 = 1;
+/// Version of the replicated machines: the newest that this program can apply. A change of what a command does at apply
+/// raises it.
+///
+/// An entry carries the lowest version that knows all of its commands, so that nodes of two versions can share a cluster
+/// for as long as nobody uses what only the newer one has.
+pub const VERSION: u8 = 2;
+
+/// The first version: all commands but those that [`since`] names.
+const FIRST_VERSION: u8 = 1;
+
+/// The version that brought a command.
+fn since(tag: u8) -> u8 {
+    match tag {
+        tag::RETAIN | tag::HOLD => 2,
+        _ => FIRST_VERSION,
+    }
+}
 
 /// Bytes before the first command.
 pub const HEADER_LEN: usize = 1 + 8 + 4;
@@ -43,6 +58,10 @@ pub enum Command {
     InboxUpdate(InboxUpdate),
     /// At a channel shard: a user shard has stored rows.
     OutboxClear(OutboxClear),
+    /// Raises a channel's floor.
+    Retain(Retain),
+    /// Sets or lifts a legal hold.
+    Hold(Hold),
 }
 
 /// A send.
@@ -104,6 +123,26 @@ pub struct OutboxClear {
     pub rows: Vec<(ChannelId, Seq)>,
 }
 
+/// Raises the floor of a channel: the events below it are deleted. It takes no number and nobody is told; a cursor below
+/// the floor is answered by RESET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retain {
+    /// The channel.
+    pub channel: ChannelId,
+    /// The oldest event that stays. At apply the floor rises by [`crate::limits::RETAIN_EVENTS_MAX`] events at most, to
+    /// the event after the newest one at most, and never falls.
+    pub floor: Seq,
+}
+
+/// Sets or lifts the legal hold of a channel: while it is held, its floor does not rise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Whether it is to be held.
+    pub is_held: bool,
+}
+
 /// Why an entry cannot be applied; the replica stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryError {
@@ -138,6 +177,8 @@ mod tag {
     pub(super) const LEAVE: u8 = 4;
     pub(super) const INBOX_UPDATE: u8 = 5;
     pub(super) const OUTBOX_CLEAR: u8 = 6;
+    pub(super) const RETAIN: u8 = 7;
+    pub(super) const HOLD: u8 = 8;
 }
 
 /// The byte of a class in entries and rows.

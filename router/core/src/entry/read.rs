@@ -6,8 +6,8 @@ use throng_wire::ids::{ChannelId, ClientMsgId, DeviceId, Seq, ServerTs, ShardId,
 use throng_wire::peer::InboxRow;
 
 use super::{
-    Change, Command, Create, EntryError, HEADER_LEN, InboxUpdate, OutboxClear, Publish, VERSION, class_of,
-    tag,
+    Change, Command, Create, EntryError, FIRST_VERSION, HEADER_LEN, Hold, InboxUpdate, OutboxClear, Publish,
+    Retain, VERSION, class_of, since, tag,
 };
 use crate::codec::{Corrupt, Reader};
 use crate::limits::ENTRY_COMMANDS_MAX;
@@ -19,6 +19,7 @@ pub struct EntryReader<'a> {
     at: usize,
     left: u32,
     ts: ServerTs,
+    version: u8,
 }
 
 impl<'a> EntryReader<'a> {
@@ -28,10 +29,11 @@ impl<'a> EntryReader<'a> {
     /// [`EntryError`] if the version is unknown or the header does not parse.
     pub fn new(payload: &'a Bytes) -> Result<Self, EntryError> {
         if payload.is_empty() {
-            return Ok(Self { payload, at: 0, left: 0, ts: ServerTs(0) });
+            return Ok(Self { payload, at: 0, left: 0, ts: ServerTs(0), version: FIRST_VERSION });
         }
-        if payload[0] != VERSION {
-            return Err(EntryError::Version(payload[0]));
+        let version = payload[0];
+        if !(FIRST_VERSION..=VERSION).contains(&version) {
+            return Err(EntryError::Version(version));
         }
         let mut reader = Reader::at(payload, 1);
         let ts = ServerTs(reader.u64("ts")?);
@@ -40,7 +42,7 @@ impl<'a> EntryReader<'a> {
             return Err(EntryError::Corrupt("count"));
         }
         debug_assert_eq!(reader.position(), HEADER_LEN);
-        Ok(Self { payload, at: HEADER_LEN, left, ts })
+        Ok(Self { payload, at: HEADER_LEN, left, ts, version })
     }
 
     /// The proposer's wall clock.
@@ -70,7 +72,11 @@ impl<'a> EntryReader<'a> {
     }
 
     fn command(&self, reader: &mut Reader<'a>) -> Result<Command, EntryError> {
-        Ok(match reader.u8("tag")? {
+        let tag = reader.u8("tag")?;
+        if since(tag) > self.version {
+            return Err(EntryError::UnknownCommand(tag)); // its writer's version has no such command
+        }
+        Ok(match tag {
             tag::NOOP => Command::Noop,
             tag::PUBLISH => Command::Publish(self.publish(reader)?),
             tag::CREATE => Command::Create(create(reader)?),
@@ -78,6 +84,8 @@ impl<'a> EntryReader<'a> {
             tag::LEAVE => Command::Leave(change(reader)?),
             tag::INBOX_UPDATE => Command::InboxUpdate(inbox_update(reader)?),
             tag::OUTBOX_CLEAR => Command::OutboxClear(outbox_clear(reader)?),
+            tag::RETAIN => Command::Retain(retain(reader)?),
+            tag::HOLD => Command::Hold(hold(reader)?),
             unknown => return Err(EntryError::UnknownCommand(unknown)),
         })
     }
@@ -137,6 +145,21 @@ fn outbox_clear(reader: &mut Reader<'_>) -> Result<OutboxClear, Corrupt> {
     };
     let rows = (0..count).map(|_| row(reader)).collect::<Result<_, Corrupt>>()?;
     Ok(OutboxClear { dest, rows })
+}
+
+fn retain(reader: &mut Reader<'_>) -> Result<Retain, Corrupt> {
+    Ok(Retain {
+        channel: ChannelId(reader.array("retain.channel")?),
+        floor: Seq(reader.var("retain.floor")?),
+    })
+}
+
+fn hold(reader: &mut Reader<'_>) -> Result<Hold, Corrupt> {
+    let channel = ChannelId(reader.array("hold.channel")?);
+    match reader.u8("hold.held")? {
+        held @ (0 | 1) => Ok(Hold { channel, is_held: held == 1 }),
+        _ => Err(Corrupt("hold.held")),
+    }
 }
 
 impl From<Corrupt> for EntryError {

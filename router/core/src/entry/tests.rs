@@ -45,7 +45,11 @@ fn command() -> impl Strategy<Value = Command> {
         let rows = rows.into_iter().map(|(channel, head)| (ChannelId(channel), Seq(head))).collect();
         Command::OutboxClear(OutboxClear { dest: ShardId(dest), rows })
     });
-    prop_oneof![Just(Command::Noop), publish, create, change, inbox, clear]
+    let retain = (id(), any::<u64>())
+        .prop_map(|(id, floor)| Command::Retain(Retain { channel: ChannelId(id), floor: Seq(floor) }));
+    let hold = (id(), any::<bool>())
+        .prop_map(|(id, is_held)| Command::Hold(Hold { channel: ChannelId(id), is_held }));
+    prop_oneof![Just(Command::Noop), publish, create, change, inbox, clear, retain, hold]
 }
 
 fn read_all(payload: &Bytes) -> Result<(ServerTs, Vec<Command>), EntryError> {
@@ -99,8 +103,31 @@ fn newer_versions_unknown_commands_and_rests_are_errors() {
         Bytes::from(bytes)
     };
     assert_eq!(read_all(&Bytes::from_static(&[VERSION + 1])), Err(EntryError::Version(VERSION + 1)));
+    assert_eq!(read_all(&Bytes::from_static(&[0])), Err(EntryError::Version(0)));
     assert_eq!(read_all(&entry(&[99], 1)), Err(EntryError::UnknownCommand(99)));
     assert_eq!(read_all(&entry(&[tag::NOOP, 0], 1)), Err(EntryError::Corrupt("end of entry")));
     assert_eq!(read_all(&entry(&[], u32::MAX)), Err(EntryError::Corrupt("count")));
     assert_eq!(read_all(&Bytes::new()), Ok((ServerTs(0), vec![])));
+}
+
+#[test]
+fn an_entry_carries_the_lowest_version_that_knows_its_commands() {
+    let (channel, floor) = (ChannelId([1; 16]), Seq(1));
+    let commands = [
+        (Command::Noop, 1),
+        (Command::Retain(Retain { channel, floor }), 2),
+        (Command::Hold(Hold { channel, is_held: true }), 2),
+    ];
+    for (command, version) in commands {
+        let mut builder = EntryBuilder::new();
+        builder.push(&Command::Noop);
+        builder.push(&command);
+        builder.push(&Command::Noop);
+        let entry = builder.seal(ServerTs(1));
+        assert_eq!(entry[0], version, "{command:?}");
+        let mut older = entry.to_vec();
+        older[0] = version - 1;
+        assert!(read_all(&older.into()).is_err(), "a writer of version {} knew no {command:?}", version - 1);
+    }
+    assert_eq!(EntryBuilder::new().seal(ServerTs(1))[0], 1);
 }

@@ -61,6 +61,8 @@ impl<S: StateRead> Machines<S> {
             }
             Command::InboxUpdate(update) => self.inbox_update(shard, &update, effects),
             Command::OutboxClear(clear) => self.outbox_clear(shard, &clear),
+            Command::Retain(retain) => self.retain(shard, &retain),
+            Command::Hold(hold) => self.hold(shard, &hold),
         }
     }
 
@@ -154,7 +156,7 @@ impl<S: StateRead> Machines<S> {
     }
 
     /// A channel of this shard; channels of other shards do not exist here.
-    fn find_own(&mut self, shard: ShardId, id: &ChannelId) -> Result<Option<Key>, Fatal> {
+    pub(super) fn find_own(&mut self, shard: ShardId, id: &ChannelId) -> Result<Option<Key>, Fatal> {
         if ShardId::of_channel(id, self.shard_count()) != shard {
             return Ok(None);
         }

@@ -5,10 +5,13 @@
 //! for them.
 
 mod apply;
+mod copies;
 mod flush;
 mod outgoing;
 mod read;
+mod retention;
 mod shard;
+pub mod verify;
 
 use throng_base::Key;
 use throng_storage_core::state::StateRead;
@@ -23,10 +26,12 @@ use crate::state::cache::{Cache, Object};
 use crate::state::recent::Recent;
 use crate::user::User;
 
+pub use copies::{StoredCopy, copies, next_replica};
 pub use flush::FlushToken;
 pub use outgoing::Unsent;
 pub use read::{InboxView, PageView, ReadChannel};
-pub use shard::{Applied, applied};
+pub use retention::{Retention, RetentionBudget, RetentionRule};
+pub use shard::{Applied, AppliedRow, applied};
 
 pub(crate) use outgoing::Outgoing;
 pub(crate) use shard::Shard;
@@ -106,16 +111,24 @@ impl Object for User {
     }
 }
 
+/// The copies that a store begins with: each shard's has its own number.
+pub fn first_replicas(shards: u32) -> Vec<u32> {
+    (0..shards).collect()
+}
+
 impl<S: StateRead> Machines<S> {
-    /// The machines as the state store has them. `seed` keys look-up tables only; replicas need not share it.
+    /// The machines as the state store has them: of every shard the copy that `replicas` names, which the log's marks
+    /// say; a shard's first copy has its own number ([`first_replicas`]). `seed` keys look-up tables only; replicas of
+    /// a group need not share it.
     ///
     /// # Errors
     /// [`Fatal`] if the state store cannot be read.
-    pub fn load(state: S, shards: u32, seed: u64, memory: MemoryLimits) -> Result<Self, Fatal> {
-        assert!(shards > 0, "a cluster has at least one shard");
+    pub fn load(state: S, replicas: &[u32], seed: u64, memory: MemoryLimits) -> Result<Self, Fatal> {
+        assert!(!replicas.is_empty(), "a cluster has at least one shard");
         let keyed = Keyed::new(seed);
-        let all =
-            (0..shards).map(|shard| Shard::load(&state, ShardId(shard), shards)).collect::<Result<_, _>>()?;
+        let shards = replicas.len() as u32;
+        let load = |(&replica, shard)| Shard::load(&state, ShardId(shard), shards, replica);
+        let all = replicas.iter().zip(0..).map(load).collect::<Result<_, _>>()?;
         Ok(Self {
             state,
             shards: all,

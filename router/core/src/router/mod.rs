@@ -39,7 +39,7 @@ use throng_wire::link::{GatewayId, ToRouter};
 use crate::fatal::Fatal;
 use crate::hash::Keyed;
 use crate::limits;
-use crate::machines::{Applied, FlushToken, Machines, MemoryUse};
+use crate::machines::{Applied, FlushToken, Machines, MemoryUse, first_replicas};
 use crate::outcome::Outcome;
 
 pub use config::RouterConfig;
@@ -109,7 +109,7 @@ impl<S: StateRead> Router<S> {
         store: Store,
         state: S,
     ) -> Result<Self, Fatal> {
-        let machines = Machines::load(state, config.shards, seed, config.memory)?;
+        let machines = Machines::load(state, &first_replicas(config.shards), seed, config.memory)?;
         let keyed = Keyed::new(seed);
         Ok(Self {
             desks: (0..config.shards).map(|_| Desk::default()).collect(),

@@ -1,6 +1,6 @@
 //! A flush batch in the making.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use throng_storage_core::state::{Change, Table, WriteBatch};
 
 use super::keys::Key;
@@ -47,9 +47,21 @@ impl Batch {
     }
 
     /// Removes a row.
-    pub(crate) fn delete(&mut self, table: Table, key: &Key) {
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
+        let key = self.key(key);
+        self.changes.push(Change::Delete(table, key));
+    }
+
+    /// Removes the rows with `from <= key < to`.
+    pub(crate) fn delete_range(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        let (from, to) = (self.key(from), self.key(to));
+        self.changes.push(Change::DeleteRange(table, from, to));
+    }
+
+    fn key(&mut self, key: &[u8]) -> Bytes {
         self.arena.extend_from_slice(key);
-        self.changes.push(Change::Delete(table, self.arena.split().freeze()));
+        self.bytes += key.len();
+        self.arena.split().freeze()
     }
 
     /// The changes, in the order they were made.

@@ -64,6 +64,11 @@ impl<V: Object> Cache<V> {
         Some(key)
     }
 
+    /// An object in memory, without counting that as a use.
+    pub(crate) fn peek(&self, id: &V::Id) -> Option<&V> {
+        self.get(*self.key_by_id.get(id)?)
+    }
+
     /// Adds an object that is not in memory yet.
     pub(crate) fn insert(&mut self, id: V::Id, value: V) -> Key {
         let bytes = value.bytes();
@@ -130,6 +135,22 @@ impl<V: Object> Cache<V> {
         }
     }
 
+    /// Drops the objects that `is_doomed` names, changed or not.
+    pub(crate) fn forget(&mut self, is_doomed: impl Fn(&V) -> bool, mut dropped: impl FnMut(&V)) {
+        for key in (0..self.places).filter_map(|place| self.entries.key_at(place)).collect::<Vec<_>>() {
+            let entry = self.entries.get(key).expect("key_at names entries");
+            if !is_doomed(&entry.value) {
+                continue;
+            }
+            let entry = self.entries.remove(key).expect("it was there");
+            self.key_by_id.remove(&entry.id);
+            self.bytes -= entry.bytes;
+            dropped(&entry.value);
+        }
+        let entries = &self.entries;
+        self.dirty.retain(|key| entries.get(*key).is_some());
+    }
+
     /// Bytes in memory, by estimate.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -171,6 +192,19 @@ mod tests {
         assert_eq!((gone, cache.len()), (3, 1));
         assert_eq!(cache.find(&2), Some(keys[2]));
         assert_eq!(cache.find(&1), None);
+    }
+
+    #[test]
+    fn forgotten_objects_are_gone_changed_or_not() {
+        let mut cache = Cache::new(Keyed::new(1));
+        let keys: Vec<_> = (0..4).map(|id| cache.insert(id, Thing(10 + id as usize % 2))).collect();
+        keys.iter().for_each(|&key| assert!(cache.changed(key)));
+        let mut bytes = 0;
+        cache.forget(|thing| thing.0 == 11, |thing| bytes += thing.0);
+        assert_eq!((bytes, cache.len(), cache.bytes(), cache.find(&1)), (22, 2, 20, None));
+        let mut written = 0;
+        cache.cut(1, |thing| written += thing.0);
+        assert_eq!(written, 20);
     }
 
     #[test]

@@ -3,15 +3,20 @@
 //! ```text
 //!   Objects  replica: u32 │ slot: u16 │ id: 16 │ tag: u8 │ sub-key
 //!   Events   replica: u32 │ slot: u16 │ channel: 16 │ seq: u64
-//!   Meta     "shard" │ shard: u32
+//!   Meta     "shard" │ shard: u32 │ replica: u32
 //!            └────────── PREFIX_LEN ──────────┘  all integers big-endian
 //! ```
 //!
 //! The id stands before the tag so that one 22-byte prefix serves the bloom filters of both tables, and so that all
 //! rows of a channel or user lie together. A shard's own rows (its outbox) stand under its first slot and
 //! [`SHARD_OBJECT`]; a channel that happened to draw that id differs in the tag.
+//!
+//! The replica number is local to a store: a copy of a shard that arrives later is written under a number of its own,
+//! beside the old copy, and a copy is removed by two ranges and its row in Meta.
 
 use throng_wire::ids::{ChannelId, DeviceId, MemberNo, SLOTS, Seq, ShardId, Slot, UserId};
+
+use crate::codec::{Corrupt, Reader};
 
 /// Bytes of a key up to and including the id: what a prefix bloom filter covers.
 pub const PREFIX_LEN: usize = 4 + 2 + 16;
@@ -20,20 +25,20 @@ pub const PREFIX_LEN: usize = 4 + 2 + 16;
 pub(crate) const SHARD_OBJECT: [u8; 16] = [0xff; 16];
 
 /// Longest key: an outbox row's.
-const KEY_LEN_MAX: usize = PREFIX_LEN + 1 + 4 + 16;
+pub(crate) const KEY_LEN_MAX: usize = PREFIX_LEN + 1 + 4 + 16;
 
 /// A local number for one copy of a shard on this store; part of every key of the copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Replica(pub(crate) u32);
 
 /// Row tags within an object. Numbers are for ever.
-mod tag {
-    pub(super) const CHANNEL: u8 = 1;
-    pub(super) const MEMBER: u8 = 2;
-    pub(super) const DEVICE: u8 = 3;
-    pub(super) const OUTBOX: u8 = 4;
-    pub(super) const USER: u8 = 5;
-    pub(super) const INBOX: u8 = 6;
+pub(crate) mod tag {
+    pub(crate) const CHANNEL: u8 = 1;
+    pub(crate) const MEMBER: u8 = 2;
+    pub(crate) const DEVICE: u8 = 3;
+    pub(crate) const OUTBOX: u8 = 4;
+    pub(crate) const USER: u8 = 5;
+    pub(crate) const INBOX: u8 = 6;
 }
 
 /// A key, on the stack.
@@ -118,6 +123,36 @@ pub(crate) fn event(replica: Replica, id: &ChannelId, seq: Seq) -> Key {
     key
 }
 
+/// Follows all events of a channel.
+pub(crate) fn events_end(replica: Replica, id: &ChannelId) -> Key {
+    Key::new(replica, id.slot(), &id.0).range_end()
+}
+
+/// The number of the event under a key of Events.
+pub(crate) fn seq_of_event(key: &[u8]) -> Option<Seq> {
+    let seq = key.get(PREFIX_LEN..)?.try_into().ok()?;
+    Some(Seq(u64::from_be_bytes(seq)))
+}
+
+/// The id in a key.
+pub(crate) fn id_of(key: &[u8]) -> Option<[u8; 16]> {
+    key.get(PREFIX_LEN - 16..PREFIX_LEN)?.try_into().ok()
+}
+
+/// The tag in a key of Objects.
+pub(crate) fn tag_of(key: &[u8]) -> Option<u8> {
+    key.get(PREFIX_LEN).copied()
+}
+
+/// The channel, if the key of Objects is that of a head row.
+pub(crate) fn channel_of_head(key: &[u8]) -> Option<ChannelId> {
+    if key.len() == PREFIX_LEN + 1 && tag_of(key) == Some(tag::CHANNEL) {
+        id_of(key).map(ChannelId)
+    } else {
+        None
+    }
+}
+
 /// Begins the outbox rows of a shard.
 pub(crate) fn outbox(replica: Replica, shard: ShardId, shards: u32) -> Key {
     let mut key = Key::new(replica, first_slot(shard, shards), &SHARD_OBJECT);
@@ -160,15 +195,37 @@ pub(crate) fn inbox_row(replica: Replica, id: &UserId, channel: &ChannelId) -> K
     key
 }
 
-/// The applied index of a shard.
-pub(crate) fn shard_meta(shard: ShardId) -> [u8; 9] {
-    let mut key = *b"shard\0\0\0\0";
-    key[5..].copy_from_slice(&shard.0.to_be_bytes());
+/// Begins the rows of all copies of all shards.
+pub(crate) const SHARD_META: &[u8] = b"shard";
+
+/// Follows the rows of all copies of all shards.
+pub(crate) const SHARD_META_END: &[u8] = b"share";
+
+/// What is applied to a copy of a shard.
+pub(crate) fn shard_meta(shard: ShardId, replica: Replica) -> [u8; 13] {
+    let mut key = *b"shard\0\0\0\0\0\0\0\0";
+    key[5..9].copy_from_slice(&shard.0.to_be_bytes());
+    key[9..].copy_from_slice(&replica.0.to_be_bytes());
     key
 }
 
+/// The copy that a row of [`shard_meta`] is about.
+pub(crate) fn decode_shard_meta(key: &[u8]) -> Result<(ShardId, Replica), Corrupt> {
+    let mut reader = Reader::new(key);
+    reader.take(SHARD_META.len(), "shard.key")?;
+    let copy = (ShardId(reader.u32("shard.key")?), Replica(reader.u32("shard.key")?));
+    reader.end("shard.key")?;
+    Ok(copy)
+}
+
+/// All keys of a copy in Objects, and in Events: `from <= key < to`.
+pub(crate) fn copy_range(replica: Replica) -> ([u8; 4], [u8; 4]) {
+    let end = replica.0.checked_add(1).expect("replica numbers stay below u32::MAX");
+    (replica.0.to_be_bytes(), end.to_be_bytes())
+}
+
 /// The lowest slot of a shard's range: the inverse of [`ShardId::of_slot`].
-fn first_slot(shard: ShardId, shards: u32) -> Slot {
+pub(crate) fn first_slot(shard: ShardId, shards: u32) -> Slot {
     let first = (u64::from(shard.0) * u64::from(SLOTS)).div_ceil(u64::from(shards));
     let slot = Slot(u16::try_from(first).expect("a shard's range begins below 2^16"));
     assert_eq!(ShardId::of_slot(slot, shards), shard, "the first slot belongs to its shard");

@@ -13,5 +13,6 @@ pub(crate) mod batch;
 pub(crate) mod cache;
 pub(crate) mod keys;
 pub(crate) mod recent;
+pub mod snapshot;
 
 pub use keys::PREFIX_LEN;

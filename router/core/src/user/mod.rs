@@ -5,6 +5,8 @@
 
 mod row;
 
+pub(crate) use row::check_row;
+
 use std::collections::BTreeMap;
 
 use throng_wire::frame::SyncEntry;

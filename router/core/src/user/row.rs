@@ -21,12 +21,7 @@ impl User {
     pub(crate) fn load(state: &impl StateRead, replica: Replica, id: UserId) -> Result<Self, Fatal> {
         let mut user = Self::empty(id);
         let Some(head) = state.get(Table::Objects, &keys::user(replica, &id))? else { return Ok(user) };
-        let mut reader = Reader::new(&head);
-        if reader.u8("user.version")? != ROW_VERSION {
-            return Err(Fatal::corrupt_row("user.version"));
-        }
-        user.user_seq = UserSeq(reader.var("user.seq")?);
-        reader.end("user")?;
+        user.user_seq = decode_head(&head)?;
         user.load_rows(state, replica)?;
         Ok(user)
     }
@@ -53,11 +48,7 @@ impl User {
     }
 
     fn load_row(&mut self, channel: ChannelId, value: &[u8]) -> Result<(), Fatal> {
-        let mut reader = Reader::new(value);
-        let head = Seq(reader.var("inbox.head")?);
-        let count = reader.var("inbox.count")?;
-        let user_seq = UserSeq(reader.var("inbox.seq")?);
-        reader.end("inbox")?;
+        let (head, count, user_seq) = decode_row(value)?;
         let twice = self.channel_by_seq.insert(user_seq, channel).is_some();
         if twice || user_seq > self.user_seq {
             return Err(Fatal::corrupt_row("inbox.seq"));
@@ -87,4 +78,28 @@ impl User {
             });
         }
     }
+}
+
+/// Whether a row of a user parses.
+pub(crate) fn check_row(tag: u8, row: &[u8]) -> Result<(), Corrupt> {
+    if tag == keys::tag::USER { decode_head(row).map(drop) } else { decode_row(row).map(drop) }
+}
+
+fn decode_head(row: &[u8]) -> Result<UserSeq, Corrupt> {
+    let mut reader = Reader::new(row);
+    if reader.u8("user.version")? != ROW_VERSION {
+        return Err(Corrupt("user.version"));
+    }
+    let user_seq = UserSeq(reader.var("user.seq")?);
+    reader.end("user")?;
+    Ok(user_seq)
+}
+
+fn decode_row(row: &[u8]) -> Result<(Seq, u64, UserSeq), Corrupt> {
+    let mut reader = Reader::new(row);
+    let head = Seq(reader.var("inbox.head")?);
+    let count = reader.var("inbox.count")?;
+    let user_seq = UserSeq(reader.var("inbox.seq")?);
+    reader.end("inbox")?;
+    Ok((head, count, user_seq))
 }

@@ -87,7 +87,8 @@ fn only_messages_may_be_sent() {
 
 #[test]
 fn other_shards_channels_do_not_exist_here() {
-    let mut machines = Machines::load(Disk::default(), 2, 1, MemoryLimits::default()).expect("an empty disk");
+    let mut machines =
+        Machines::load(Disk::default(), &[0, 1], 1, MemoryLimits::default()).expect("an empty disk");
     let own = ShardId::of_channel(&channel(7), 2);
     let other = ShardId(1 - own.0);
     let mut entry = EntryBuilder::new();

@@ -58,6 +58,8 @@ pub(crate) struct Replica {
     /// The log, from index 1.
     pub(crate) log: Vec<Bytes>,
     pub(crate) ts: u64,
+    /// Number of the copy in use.
+    copy: u32,
     memory: MemoryLimits,
 }
 
@@ -71,8 +73,15 @@ impl Replica {
 
     pub(crate) fn with_memory(memory: MemoryLimits) -> Self {
         let disk = Disk::default();
-        let machines = Machines::load(disk.clone(), 1, 1, memory).expect("an empty disk");
-        Self { disk, machines, ears: Ears::default(), log: Vec::new(), ts: 1_000, memory }
+        let machines = Machines::load(disk.clone(), &[0], 1, memory).expect("an empty disk");
+        Self { disk, machines, ears: Ears::default(), log: Vec::new(), ts: 1_000, copy: 0, memory }
+    }
+
+    /// A replica of the same group that goes on from copy `copy` on `disk`: a snapshot of `of`.
+    pub(crate) fn from_copy(of: &Self, disk: Disk, copy: u32) -> Self {
+        let memory = of.memory;
+        let machines = Machines::load(disk.clone(), &[copy], 3, memory).expect("a readable disk");
+        Self { disk, machines, ears: Ears::default(), log: of.log.clone(), ts: of.ts, copy, memory }
     }
 
     /// Appends an entry with these commands to the log and applies it.
@@ -115,8 +124,10 @@ impl Replica {
     /// Loses what was not flushed and replays the log from the flushed index.
     pub(crate) fn crash_and_replay(&mut self) {
         self.disk.0.borrow_mut().crash();
-        let flushed = throng_router_core::applied(&self.disk, SHARD).expect("a readable disk");
-        self.machines = Machines::load(self.disk.clone(), 1, 2, self.memory).expect("a readable disk");
+        let flushed =
+            throng_router_core::applied(&self.disk, SHARD, self.copy).expect("a readable disk").applied();
+        self.machines =
+            Machines::load(self.disk.clone(), &[self.copy], 2, self.memory).expect("a readable disk");
         assert_eq!(self.machines.applied(SHARD), flushed);
         for _ in flushed.index..self.log.len() as u64 {
             self.apply_from_log();

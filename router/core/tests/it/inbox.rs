@@ -7,12 +7,17 @@ use throng_wire::peer::InboxRow;
 
 use crate::harness::*;
 
-/// Carries a shard's outbox to its own users, as the leaders would, and reads one user's rows.
-pub(crate) fn rows_of(replica: &mut Replica, user: UserId) -> Vec<(ChannelId, u64, u64)> {
+/// Carries a shard's outbox to its own users, as the leaders would.
+pub(crate) fn deliver(replica: &mut Replica) {
     while let Some((rows, channels)) = replica.machines.unsent(SHARD, SHARD).expect("a readable disk") {
         replica.one(Command::InboxUpdate(InboxUpdate { from: SHARD, rows }));
         replica.one(Command::OutboxClear(OutboxClear { dest: SHARD, rows: channels }));
     }
+}
+
+/// Delivers everything and reads one user's rows.
+pub(crate) fn rows_of(replica: &mut Replica, user: UserId) -> Vec<(ChannelId, u64, u64)> {
+    deliver(replica);
     let view = replica.machines.read_inbox(&user, UserSeq(0), 200).expect("a readable disk");
     view.entries.iter().map(|entry| (entry.channel, entry.head.0, entry.count)).collect()
 }

@@ -1,6 +1,7 @@
 //! Tests of the router's core through its public surface.
 
 mod channels;
+mod copies;
 mod dedup;
 mod harness;
 mod inbox;
@@ -8,5 +9,8 @@ mod membership;
 mod model;
 mod node;
 mod replay;
+mod retention;
+mod snapshot;
 mod speed;
+mod verify;
 mod world;

@@ -372,18 +372,23 @@ fn an_unknown_command_stops_the_replica() {
     // A newer leader's entry, as a follower of a mixed cluster would meet it.
     let mut entry = throng_router_core::entry::EntryBuilder::new();
     entry.push(&throng_router_core::entry::Command::Noop);
-    let mut bytes = entry.seal(ServerTs(1)).to_vec();
-    bytes[0] += 1;
-    let before = leader.router.machines().applied(ShardId(0)).index;
-    let error = leader.router.machines().apply(
-        ShardId(0),
-        throng_router_core::Applied { index: before + 1, term: 9 },
-        &bytes.into(),
-        &mut vec![],
-        &mut throng_router_core::machines::NoEffects,
-    );
-    assert!(matches!(error, Err(throng_router_core::Fatal::Entry(_))), "{error:?}");
-    assert_eq!(leader.router.machines().applied(ShardId(0)).index, before, "nothing was applied");
+    let entry = entry.seal(ServerTs(1)).to_vec();
+    let newer_version = |bytes: &mut Vec<u8>| bytes[0] = throng_router_core::entry::VERSION + 1;
+    let unknown_command = |bytes: &mut Vec<u8>| *bytes.last_mut().expect("a tag") = 200;
+    for alter in [newer_version as fn(&mut Vec<u8>), unknown_command] {
+        let mut bytes = entry.clone();
+        alter(&mut bytes);
+        let before = leader.router.machines().applied(ShardId(0)).index;
+        let error = leader.router.machines().apply(
+            ShardId(0),
+            throng_router_core::Applied { index: before + 1, term: 9 },
+            &bytes.into(),
+            &mut vec![],
+            &mut throng_router_core::machines::NoEffects,
+        );
+        assert!(matches!(error, Err(throng_router_core::Fatal::Entry(_))), "{error:?}");
+        assert_eq!(leader.router.machines().applied(ShardId(0)).index, before, "nothing was applied");
+    }
 }
 
 #[test]

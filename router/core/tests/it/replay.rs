@@ -19,7 +19,7 @@ enum Step {
     Crash,
 }
 
-fn command() -> impl Strategy<Value = Command> {
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     let (c, u) = (1..4u8, 1..5u8);
     prop_oneof![
         1 => (c.clone(), u.clone(), u.clone()).prop_map(|(c, a, b)| group(c, &[a, b])),
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// All that can be seen of a replica.
-fn view(replica: &mut Replica) -> impl PartialEq + std::fmt::Debug {
+pub(crate) fn view(replica: &mut Replica) -> impl PartialEq + std::fmt::Debug {
     let users = || (1..5).map(user);
     let mut seen = Vec::new();
     for c in (1..4).map(channel) {

@@ -36,7 +36,7 @@ fn direct(channel: u64) -> ChannelId {
 #[ignore = "a measurement: cargo test --release -p throng-router-core --test it -- --ignored speed"]
 fn speed_of_apply_with_write_behind() {
     let disk = Disk::default();
-    let mut machines = Machines::load(disk.clone(), 1, 1, MemoryLimits::default()).expect("an empty disk");
+    let mut machines = Machines::load(disk.clone(), &[0], 1, MemoryLimits::default()).expect("an empty disk");
     let mut outcomes = Vec::new();
     let mut index = 0;
     let mut apply = |machines: &mut Machines<Disk>, entry: EntryBuilder| {

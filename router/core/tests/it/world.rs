@@ -326,7 +326,7 @@ fn recovered(
     shard: ShardId,
 ) -> RecoveredGroup {
     let (hard_state, entries) = log.get(&shard).cloned().unwrap_or_default();
-    let applied = applied(disk, shard).expect("a readable disk");
+    let applied = applied(disk, shard, shard.0).expect("a readable disk");
     RecoveredGroup {
         hard_state,
         entries,
