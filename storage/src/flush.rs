@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use throng_storage_core::state::{Change, StateError, WriteBatch};
 
-use crate::limits::{FLUSH_BYTES, FLUSH_DELAY, FLUSH_QUEUE_MAX};
+use crate::limits::{FLUSH_BYTES, FLUSH_DELAY, FLUSH_QUEUE_MAX, PRESSURE_POLL};
 use crate::report::{Report, SubmitError, guarded};
 use crate::state::RocksState;
 
@@ -45,8 +45,22 @@ impl<T: Copy + Send + 'static> Flusher<T> {
         policy: FlushPolicy,
         report: impl FnMut(Report<T>) + Send + 'static,
     ) -> io::Result<Self> {
+        Self::start_watched(state, policy, report, |_| {})
+    }
+
+    /// Like [`Flusher::start`]; `pressure` is called on the thread when RocksDB begins not to keep up (true) and when it
+    /// does again (false). Between the two, batches may wait, and the caller takes no new work from clients.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start_watched(
+        state: RocksState,
+        policy: FlushPolicy,
+        report: impl FnMut(Report<T>) + Send + 'static,
+        pressure: impl FnMut(bool) + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, queue) = bounded(FLUSH_QUEUE_MAX);
-        let worker = Worker { state, policy, open: None };
+        let worker = Worker { state, policy, open: None, is_slow: false, pressure: Box::new(pressure) };
         let thread = std::thread::Builder::new()
             .name("throng-flush".to_owned())
             .spawn(move || guarded("flush", report, move |report| run(worker, queue, report)))?;
@@ -81,6 +95,9 @@ struct Worker<T> {
     state: RocksState,
     policy: FlushPolicy,
     open: Option<Written<T>>,
+    /// What `pressure` was told last.
+    is_slow: bool,
+    pressure: Box<dyn FnMut(bool) + Send>,
 }
 
 /// What is written and not flushed.
@@ -96,14 +113,18 @@ fn run<T: Copy>(
     report: &mut impl FnMut(Report<T>),
 ) -> Result<(), String> {
     loop {
-        let next = match &worker.open {
+        let poll_at = worker.is_slow.then(|| Instant::now() + PRESSURE_POLL);
+        let flush_at = worker.open.as_ref().map(|written| written.flush_at);
+        let next = match [poll_at, flush_at].into_iter().flatten().min() {
             None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(written) => queue.recv_deadline(written.flush_at),
+            Some(wake_at) => queue.recv_deadline(wake_at),
         };
         let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+        let is_due = ended || flush_at.is_some_and(|at| at <= Instant::now());
         let durable = match next {
             Ok((token, batch)) => worker.write(token, &batch),
-            Err(_) => worker.flush(),
+            Err(_) if is_due => worker.flush(),
+            Err(_) => worker.look().map(|()| None),
         };
         if let Some(token) = durable.map_err(|error| error.to_string())? {
             report(Report::Durable(token));
@@ -117,7 +138,11 @@ fn run<T: Copy>(
 impl<T: Copy> Worker<T> {
     /// Makes a batch visible, and flushes if enough is written.
     fn write(&mut self, token: T, batch: &WriteBatch) -> Result<Option<T>, StateError> {
-        self.state.write_batch(batch)?;
+        if !self.state.try_write_batch(batch)? {
+            self.say(true);
+            self.state.write_batch(batch)?;
+        }
+        self.look()?;
         let bytes: usize = batch.iter().map(weight).sum();
         let flush_at = Instant::now() + self.policy.delay;
         let written = self.open.get_or_insert(Written { token, bytes: 0, flush_at });
@@ -129,8 +154,23 @@ impl<T: Copy> Worker<T> {
 
     fn flush(&mut self) -> Result<Option<T>, StateError> {
         let Some(written) = self.open.take() else { return Ok(None) };
+        self.look()?; // the flush waits where it would make writers wait
         self.state.flush_all()?;
+        self.look()?;
         Ok(Some(written.token))
+    }
+
+    fn look(&mut self) -> Result<(), StateError> {
+        let is_slow = self.state.pressure()?.is_slow();
+        self.say(is_slow);
+        Ok(())
+    }
+
+    fn say(&mut self, is_slow: bool) {
+        if self.is_slow != is_slow {
+            self.is_slow = is_slow;
+            (self.pressure)(is_slow);
+        }
     }
 }
 
@@ -138,5 +178,6 @@ fn weight(change: &Change) -> usize {
     match change {
         Change::Put(_, key, value) => key.len() + value.len(),
         Change::Delete(_, key) => key.len(),
+        Change::DeleteRange(_, from, to) => from.len() + to.len(),
     }
 }

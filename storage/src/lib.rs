@@ -38,4 +38,4 @@ pub use lock::DataLock;
 pub use log::{Log, LogConfig, LogReader, LogWriter};
 pub use open::{OpenOptions, Opened, open};
 pub use report::{Report, SubmitError};
-pub use state::RocksState;
+pub use state::{Pressure, RocksState, Scrub, StateConfig, View};

@@ -33,6 +33,15 @@ pub const FLUSH_BYTES: usize = 8 << 20;
 /// … or once the oldest has waited this long. It bounds what a restart replays, not what it could lose.
 pub const FLUSH_DELAY: Duration = Duration::from_secs(1);
 
+/// How often pressure is looked at while it lasts and nothing is written.
+pub const PRESSURE_POLL: Duration = Duration::from_millis(100);
+
+/// Views of the state that may be open: each keeps RocksDB from giving back what it sees.
+pub const VIEWS_MAX: usize = 2;
+
+/// How long one may be open: a gigabyte of rows at 2 MB/s.
+pub const VIEW_TIME_MAX: Duration = Duration::from_secs(600);
+
 /// RocksDB's cache of data, index and filter blocks.
 pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
 

@@ -21,7 +21,7 @@ use crate::error::{Doing, OpenError};
 use crate::format::{FORMAT, FORMATTING, Format, read_format};
 use crate::lock::{DataLock, LOCK};
 use crate::log::{Log, LogConfig, files};
-use crate::state::RocksState;
+use crate::state::{RocksState, StateConfig};
 
 const LOG_DIR: &str = "log";
 const STATE_DIR: &str = "state";
@@ -41,12 +41,22 @@ pub struct OpenOptions {
     pub foreign: Vec<String>,
     /// How the log is written.
     pub log: LogConfig,
+    /// How RocksDB is set up.
+    pub state: StateConfig,
 }
 
 impl OpenOptions {
     /// Opens what is there or formats an empty directory, with default sizes.
     pub fn new(cluster: [u8; 16], node: NodeId, shards: u32) -> Self {
-        Self { cluster, node, shards, create: true, foreign: Vec::new(), log: LogConfig::default() }
+        Self {
+            cluster,
+            node,
+            shards,
+            create: true,
+            foreign: Vec::new(),
+            log: LogConfig::default(),
+            state: StateConfig::default(),
+        }
     }
 }
 
@@ -83,7 +93,8 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     if !state_dir.is_dir() {
         return Err(OpenError::Incomplete { path: state_dir });
     }
-    let state = RocksState::open(&state_dir, Arc::clone(&lock)).map_err(|error| OpenError::State(error.0))?;
+    let state = RocksState::open(&state_dir, Arc::clone(&lock), &options.state)
+        .map_err(|error| OpenError::State(error.0))?;
     Ok(Opened { format, state, log, lock })
 }
 

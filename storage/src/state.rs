@@ -5,16 +5,25 @@
 //! full, never when it is closed: only [`StateWrite::flush`] promises anything.
 
 mod options;
+mod pressure;
+mod scrub;
+mod view;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use rocksdb::{
-    BoundColumnFamily, ColumnFamilyDescriptor, DBWithThreadMode, FlushOptions, MultiThreaded, ReadOptions,
-    WriteOptions,
+    BoundColumnFamily, ColumnFamilyDescriptor, DBRawIteratorWithThreadMode, DBWithThreadMode, ErrorKind,
+    FlushOptions, MultiThreaded, ReadOptions, WriteOptions,
 };
 use throng_storage_core::state::{Change, StateError, StateRead, StateWrite, TABLES, Table, WriteBatch};
+
+pub use options::StateConfig;
+pub use pressure::Pressure;
+pub use scrub::Scrub;
+pub use view::View;
 
 use crate::lock::DataLock;
 
@@ -28,6 +37,9 @@ pub struct RocksState {
 
 struct Inner {
     db: Db,
+    config: StateConfig,
+    /// Views that are open.
+    views: Arc<AtomicUsize>,
     _lock: Option<Arc<DataLock>>,
 }
 
@@ -41,21 +53,27 @@ impl Drop for Inner {
 impl RocksState {
     /// Makes an empty database.
     pub(crate) fn create(dir: &Path) -> Result<(), StateError> {
-        let mut state = Self::start(dir, true, None)?;
+        let mut state = Self::start(dir, true, None, StateConfig::default())?;
         state.flush()
     }
 
     /// Opens a database that is there.
-    pub(crate) fn open(dir: &Path, lock: Arc<DataLock>) -> Result<Self, StateError> {
-        Self::start(dir, false, Some(lock))
+    pub(crate) fn open(dir: &Path, lock: Arc<DataLock>, config: &StateConfig) -> Result<Self, StateError> {
+        Self::start(dir, false, Some(lock), config.clone())
     }
 
-    fn start(dir: &Path, create: bool, lock: Option<Arc<DataLock>>) -> Result<Self, StateError> {
+    fn start(
+        dir: &Path,
+        create: bool,
+        lock: Option<Arc<DataLock>>,
+        config: StateConfig,
+    ) -> Result<Self, StateError> {
         let cache = rocksdb::Cache::new_lru_cache(crate::limits::BLOCK_CACHE_BYTES);
-        let tables =
-            TABLES.map(|table| ColumnFamilyDescriptor::new(name(table), options::table(table, &cache)));
-        let db = Db::open_cf_descriptors(&options::database(create)?, dir, tables).map_err(failed)?;
-        Ok(Self { inner: Arc::new(Inner { db, _lock: lock }) })
+        let tables = TABLES
+            .map(|table| ColumnFamilyDescriptor::new(name(table), options::table(table, &cache, &config)));
+        let db =
+            Db::open_cf_descriptors(&options::database(create, &config)?, dir, tables).map_err(failed)?;
+        Ok(Self { inner: Arc::new(Inner { db, config, views: Arc::default(), _lock: lock }) })
     }
 
     fn table(&self, table: Table) -> Result<Arc<BoundColumnFamily<'_>>, StateError> {
@@ -70,17 +88,39 @@ impl RocksState {
     /// # Errors
     /// [`StateError`]; the node stops.
     pub fn write_batch(&self, batch: &WriteBatch) -> Result<(), StateError> {
+        self.write_with(batch, false).map(drop)
+    }
+
+    /// Like [`RocksState::write_batch`], but returns false, with nothing written, where that would wait because RocksDB
+    /// does not keep up.
+    ///
+    /// # Errors
+    /// [`StateError`]; the node stops.
+    pub fn try_write_batch(&self, batch: &WriteBatch) -> Result<bool, StateError> {
+        self.write_with(batch, true)
+    }
+
+    fn write_with(&self, batch: &WriteBatch, is_hasty: bool) -> Result<bool, StateError> {
         let tables = [self.table(TABLES[0])?, self.table(TABLES[1])?, self.table(TABLES[2])?];
         let mut changes = rocksdb::WriteBatch::default();
         for change in batch {
             match change {
                 Change::Put(table, key, value) => changes.put_cf(&tables[*table as usize], key, value),
                 Change::Delete(table, key) => changes.delete_cf(&tables[*table as usize], key),
+                // RocksDB refuses a range that ends before it begins.
+                Change::DeleteRange(table, from, to) if from < to => {
+                    changes.delete_range_cf(&tables[*table as usize], from, to);
+                }
+                Change::DeleteRange(..) => {}
             }
         }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        self.inner.db.write_opt(changes, &options).map_err(failed)
+        options.set_no_slowdown(is_hasty);
+        match self.inner.db.write_opt(changes, &options) {
+            Err(error) if is_hasty && error.kind() == ErrorKind::Incomplete => Ok(false),
+            other => other.map(|()| true).map_err(failed),
+        }
     }
 
     /// Like [`StateWrite::flush`], through a shared handle. Blocks until the files are synced.
@@ -107,31 +147,44 @@ impl StateRead for RocksState {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, StateError> {
-        if from >= to || limit == 0 {
-            return Ok(Vec::new());
-        }
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(to);
-        // Prefix blooms serve a scan only within one object; across objects they would hide rows.
-        if options::same_object(from, to) {
-            options.set_prefix_same_as_start(true);
-        } else {
-            options.set_total_order_seek(true);
-        }
-        let mut rows = Vec::new();
-        let mut cursor = self.inner.db.raw_iterator_cf_opt(&self.table(table)?, options);
-        cursor.seek(from);
-        while let Some((key, value)) = cursor.item() {
-            rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            if rows.len() == limit {
-                return Ok(rows);
-            }
-            cursor.next();
-        }
-        // An iterator also ends at an error.
-        cursor.status().map_err(failed)?;
-        Ok(rows)
+        let table = self.table(table)?;
+        scan_with(from, to, limit, ReadOptions::default(), |options| {
+            self.inner.db.raw_iterator_cf_opt(&table, options)
+        })
     }
+}
+
+/// Reads rows through the cursor that `open` makes.
+fn scan_with<'a>(
+    from: &[u8],
+    to: &[u8],
+    limit: usize,
+    mut options: ReadOptions,
+    open: impl FnOnce(ReadOptions) -> DBRawIteratorWithThreadMode<'a, Db>,
+) -> Result<Vec<(Bytes, Bytes)>, StateError> {
+    if from >= to || limit == 0 {
+        return Ok(Vec::new());
+    }
+    options.set_iterate_upper_bound(to);
+    // Prefix blooms serve a scan only within one object; across objects they would hide rows.
+    if options::same_object(from, to) {
+        options.set_prefix_same_as_start(true);
+    } else {
+        options.set_total_order_seek(true);
+    }
+    let mut rows = Vec::new();
+    let mut cursor = open(options);
+    cursor.seek(from);
+    while let Some((key, value)) = cursor.item() {
+        rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+        if rows.len() == limit {
+            return Ok(rows);
+        }
+        cursor.next();
+    }
+    // An iterator also ends at an error.
+    cursor.status().map_err(failed)?;
+    Ok(rows)
 }
 
 impl StateWrite for RocksState {

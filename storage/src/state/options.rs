@@ -1,11 +1,35 @@
 //! How RocksDB is set up. Whatever is not named here is its default on purpose: `paranoid_checks` and checksum
 //! verification on every read are on.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, LogLevel, Options, SliceTransform};
+use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, InfoLogger, LogLevel, Options, SliceTransform};
 use throng_storage_core::state::{StateError, Table};
 
 use super::failed;
 use crate::limits::{BLOCK_CACHE_BYTES, STATE_FILES_MAX, WRITE_BUFFER_BYTES, WRITE_BUFFERS_BYTES};
+
+/// What an operator may set about RocksDB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateConfig {
+    /// One table's memtable, bytes.
+    pub write_buffer_bytes: usize,
+    /// Files beside the sorted levels from which RocksDB slows writers down,
+    pub level0_slowdown_files: u32,
+    /// and from which it stops them.
+    pub level0_stop_files: u32,
+    /// Bytes a second that flushes and compactions together may write; `None` for no limit.
+    pub background_bytes_per_second: Option<u32>,
+}
+
+impl Default for StateConfig {
+    fn default() -> Self {
+        Self {
+            write_buffer_bytes: WRITE_BUFFER_BYTES,
+            level0_slowdown_files: 20,
+            level0_stop_files: 36,
+            background_bytes_per_second: None,
+        }
+    }
+}
 
 /// `replica u32, slot u16, id [u8; 16]`: what all rows of one channel or user begin with.
 const OBJECT_PREFIX: usize = 22;
@@ -16,7 +40,7 @@ pub(super) fn same_object(from: &[u8], to: &[u8]) -> bool {
 }
 
 /// Options of the whole database.
-pub(super) fn database(create: bool) -> Result<Options, StateError> {
+pub(super) fn database(create: bool, config: &StateConfig) -> Result<Options, StateError> {
     // Closing must not make durable what nobody flushed: after a failed flush nothing may be tried again. The crate
     // has no setter for this option.
     let string = "avoid_flush_during_shutdown=true";
@@ -35,13 +59,29 @@ pub(super) fn database(create: bool) -> Result<Options, StateError> {
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(4 << 20);
     options.set_keep_log_file_num(2);
+    if let Some(bytes) = config.background_bytes_per_second {
+        options.set_ratelimiter(i64::from(bytes), 100_000, 10);
+    }
     Ok(options)
 }
 
-/// Options of one table.
-pub(super) fn table(table: Table, cache: &Cache) -> Options {
+/// Options of a second, read-only handle on a database that is open: every file is opened at once and stays open,
+/// so that it can be read after a compaction has removed it.
+pub(super) fn scrub() -> Options {
     let mut options = Options::default();
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_paranoid_checks(true);
+    options.set_max_open_files(-1);
+    // The info log is the first handle's: this one must not rotate it.
+    options.set_info_logger(InfoLogger::new_callback_logger(LogLevel::Fatal, |_, _| {}));
+    options
+}
+
+/// Options of one table.
+pub(super) fn table(table: Table, cache: &Cache, config: &StateConfig) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(config.write_buffer_bytes);
+    options.set_level_zero_slowdown_writes_trigger(config.level0_slowdown_files as i32);
+    options.set_level_zero_stop_writes_trigger(config.level0_stop_files as i32);
     options.set_max_write_buffer_number(3);
     options.set_target_file_size_base(32 << 20);
     options.set_compression_type(DBCompressionType::None);
