@@ -121,7 +121,12 @@ impl Conf {
         Ok(conf)
     }
 
-    /// Whether Raft can begin with this.
+    /// Whether Raft can begin with this: [`Self::decode`] would read what [`Self::encode`] writes.
+    pub fn is_sound(&self) -> bool {
+        let lists = [&self.voters, &self.learners, &self.voters_outgoing, &self.learners_next];
+        lists.into_iter().all(|list| check_list(list).is_ok()) && self.check().is_ok()
+    }
+
     fn check(&self) -> Result<(), ConfError> {
         let voter = |peer: &u64| self.is_voter(*peer);
         let is_staged = |peer: &u64| self.voters_outgoing.contains(peer) && !self.voters.contains(peer);
@@ -148,13 +153,21 @@ fn decode_list(bytes: &mut &[u8]) -> Result<Vec<u64>, ConfError> {
     }
     let ids = take(bytes, 8 * len)?.chunks_exact(8);
     let ids: Vec<u64> = ids.map(|id| u64::from_be_bytes(id.try_into().expect("chunks of 8"))).collect();
+    check_list(&ids)?;
+    Ok(ids)
+}
+
+fn check_list(ids: &[u64]) -> Result<(), ConfError> {
+    if ids.len() > MEMBERS_MAX {
+        return Err(ConfError("too many members"));
+    }
     if !ids.is_sorted_by(|a, b| a < b) {
         return Err(ConfError("members out of order"));
     }
     if ids.iter().any(|id| PeerId(*id).node().0 == 0) {
         return Err(ConfError("node ids begin at 1"));
     }
-    Ok(ids)
+    Ok(())
 }
 
 fn take<'a>(bytes: &mut &'a [u8], len: usize) -> Result<&'a [u8], ConfError> {
@@ -218,6 +231,7 @@ mod tests {
             let mut conf = joint();
             change(&mut conf);
             assert!(Conf::decode(&mut &bytes(&conf)[..]).is_err(), "change {i}");
+            assert!(!conf.is_sound() && joint().is_sound(), "change {i}");
         }
         assert!(Conf::decode(&mut &[2, 0, 0, 0, 0][..]).is_err(), "unknown flags");
         assert!(Conf::decode(&mut &[0, 16, 0, 0, 0][..]).is_err(), "too many");

@@ -11,6 +11,7 @@ use throng_wire::ids::{NodeId, ShardId};
 use super::config::StoreConfig;
 use super::group::Group;
 use super::limits;
+use crate::entry::PeerId;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Peer {
@@ -24,8 +25,6 @@ struct Peer {
 #[derive(Debug)]
 pub(super) struct Balance {
     node: NodeId,
-    /// By rising id.
-    voters: Vec<NodeId>,
     peers: BTreeMap<NodeId, Peer>,
     /// A node not heard for this long counts as gone.
     silence: Duration,
@@ -34,31 +33,27 @@ pub(super) struct Balance {
 
 impl Balance {
     pub(super) fn new(config: &StoreConfig, now: Instant) -> Self {
-        let mut voters = config.voters.clone();
-        voters.sort_unstable();
-        let others = voters.iter().filter(|voter| **voter != config.node);
         Self {
             node: config.node,
-            peers: others.map(|node| (*node, Peer::default())).collect(),
-            voters,
+            peers: BTreeMap::new(),
             silence: config.tick * config.election_ticks as u32,
             next: now + limits::BALANCE_EVERY,
         }
     }
 
-    /// Whether a node votes here and is not this one.
-    pub(super) fn knows(&self, node: NodeId) -> bool {
-        self.peers.contains_key(&node)
-    }
-
-    pub(super) fn heard(&mut self, node: NodeId, now: Instant) {
-        let silence = self.silence;
-        if let Some(peer) = self.peers.get_mut(&node) {
-            if peer.heard.is_none_or(|heard| now.since(heard) > silence) {
-                peer.since = now;
-            }
-            peer.heard = Some(now);
+    /// Notes a sign of life. False if it cannot be one of another node.
+    pub(super) fn heard(&mut self, node: NodeId, now: Instant) -> bool {
+        let fits = node != self.node && PeerId::new(node, 0).is_some();
+        if !fits || !self.peers.contains_key(&node) && self.peers.len() >= limits::NODES_MAX {
+            return false;
         }
+        let silence = self.silence;
+        let peer = self.peers.entry(node).or_default();
+        if peer.heard.is_none_or(|heard| now.since(heard) > silence) {
+            peer.since = now;
+        }
+        peer.heard = Some(now);
+        true
     }
 
     pub(super) fn down(&mut self, node: NodeId) {
@@ -74,15 +69,11 @@ impl Balance {
         (now.since(heard) <= self.silence).then(|| now.since(peer.since))
     }
 
-    /// The node that should lead a group.
-    pub(super) fn preferred(&self, shard: ShardId) -> NodeId {
-        self.voters[shard.0 as usize % self.voters.len()]
-    }
-
     /// The living node that lacks the least of a group this node leads.
     pub(super) fn successor(&self, group: &Group, now: Instant) -> Option<NodeId> {
-        let alive = self.peers.keys().filter(|node| self.alive_for(**node, now).is_some());
-        alive.filter_map(|node| Some((group.lag(*node)?, *node))).min().map(|(_, node)| node)
+        let others = group.members().voter_nodes().into_iter().filter(|node| *node != self.node);
+        let alive = others.filter(|node| self.alive_for(*node, now).is_some());
+        alive.filter_map(|node| Some((group.lag(node)?, node))).min().map(|(_, node)| node)
     }
 
     /// The next leadership to hand over for balance, at most one per interval.
@@ -92,8 +83,9 @@ impl Balance {
         }
         self.next = now + limits::BALANCE_EVERY;
         (0..groups.len() as u32).map(ShardId).find_map(|shard| {
-            let to = self.preferred(shard);
-            self.should_move(&groups[shard.0 as usize], to, now).then_some((shard, to))
+            let group = &groups[shard.0 as usize];
+            let to = preferred(shard, &group.members().voter_nodes())?;
+            self.should_move(group, to, now).then_some((shard, to))
         })
     }
 
@@ -106,4 +98,9 @@ impl Balance {
             && self.alive_for(to, now).is_some_and(stable)
             && group.lag(to).is_some_and(|lag| lag <= limits::BALANCE_LAG_MAX)
     }
+}
+
+/// The node that should lead a group: each of its voters has its turn as the shards go by.
+fn preferred(shard: ShardId, voters: &[NodeId]) -> Option<NodeId> {
+    voters.get(shard.0 as usize % voters.len().max(1)).copied()
 }

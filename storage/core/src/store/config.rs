@@ -13,7 +13,8 @@ use crate::entry::{Conf, Entry, HardState, Mark, PeerId};
 pub struct StoreConfig {
     /// This node.
     pub node: NodeId,
-    /// All voters, this node among them; the same on every node since the cluster was formatted.
+    /// The voters that the cluster was formatted with; the same on every node. A node that joined later is not among
+    /// them, and has no part in a group before its leader says so.
     pub voters: Vec<NodeId>,
     /// Number of groups; fixed when the cluster was formatted.
     pub shards: u32,
@@ -26,6 +27,10 @@ pub struct StoreConfig {
     pub election_ticks: usize,
     /// Bytes of log entries kept in memory over all groups ([`limits::TAIL_BYTES_MAX`]).
     pub tail_bytes_max: usize,
+    /// Bytes of entries per group that the log keeps for followers ([`limits::LOG_KEEP_BYTES`]).
+    pub log_keep_bytes: u64,
+    /// Entries per group that the log keeps for followers ([`limits::LOG_KEEP_ENTRIES`]).
+    pub log_keep_entries: u64,
     /// Group commits in flight ([`limits::PERSISTS_IN_FLIGHT_MAX`]).
     pub persists_in_flight_max: usize,
     /// Open proposals per group ([`limits::PROPOSALS_MAX`]).
@@ -45,6 +50,8 @@ impl StoreConfig {
             heartbeat_ticks: 2,
             election_ticks: 20,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
+            log_keep_bytes: limits::LOG_KEEP_BYTES,
+            log_keep_entries: limits::LOG_KEEP_ENTRIES,
             persists_in_flight_max: limits::PERSISTS_IN_FLIGHT_MAX,
             proposals_max: limits::PROPOSALS_MAX,
             balance: true,
@@ -64,7 +71,7 @@ impl StoreConfig {
             ),
             (voters.len() != self.voters.len(), "a voter is listed twice"),
             (voters.len() > limits::VOTERS_MAX, "too many voters"),
-            (!voters.contains(&self.node), "this node is not among the voters"),
+            (voters.is_empty(), "a cluster is formatted with at least one voter"),
             (self.shards == 0 || self.shards > throng_wire::ids::SLOTS, "a cluster has 1 to 65,536 shards"),
             (self.tick.is_zero(), "the tick must be longer than nothing"),
             (self.heartbeat_ticks == 0, "heartbeats need at least one tick"),
@@ -163,6 +170,15 @@ pub enum RecoverError {
         /// Where the log ends.
         last: u64,
     },
+    /// The log begins after what the flushed state has applied: entries between them are missing.
+    AppliedBehindLog {
+        /// The group.
+        shard: ShardId,
+        /// The applied index.
+        applied: u64,
+        /// The entry that the log begins after.
+        base: u64,
+    },
     /// The flushed state has applied an entry that the log does not hold with the same term.
     AppliedNotInLog {
         /// The group.
@@ -187,6 +203,11 @@ impl fmt::Display for RecoverError {
                 f,
                 "shard {shard}: entries through {commit} were committed, but the log ends at {last}; synced data is \
                  missing, so this replica must be wiped and join anew"
+            ),
+            Self::AppliedBehindLog { shard, applied, base } => write!(
+                f,
+                "shard {shard}: the state has applied entries through {applied}, but the log begins after {base}; this \
+                 replica must be wiped and join anew"
             ),
             Self::AppliedNotInLog { shard, applied, term } => write!(
                 f,

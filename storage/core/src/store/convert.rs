@@ -2,11 +2,12 @@
 //! (RUSTSEC-2024-0437); payloads are shared, not copied.
 
 use bytes::Bytes;
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{self, ConfState, EntryType, MessageType};
 use throng_wire::ids::ShardId;
 use throng_wire::peer::{RaftEntry, RaftMessage};
 
-use crate::entry::{Entry, EntryKind, HardState};
+use super::output::SnapshotMeta;
+use crate::entry::{Conf, Entry, EntryKind, HardState};
 
 /// The kind of a message, `None` if there is no such kind.
 pub(super) fn message_kind(kind: u32) -> Option<MessageType> {
@@ -14,7 +15,8 @@ pub(super) fn message_kind(kind: u32) -> Option<MessageType> {
     MessageType::from_i32(i32::try_from(kind).ok()?)
 }
 
-fn entry_kind(kind: u32) -> Option<EntryType> {
+/// The kind of an entry, `None` if there is no such kind.
+pub(super) fn entry_kind(kind: u32) -> Option<EntryType> {
     use protobuf::ProtobufEnum;
     EntryType::from_i32(i32::try_from(kind).ok()?)
 }
@@ -64,8 +66,57 @@ pub(super) fn hard_state_to_raft(state: HardState) -> eraftpb::HardState {
     eraftpb::HardState { term, vote, commit, ..Default::default() }
 }
 
-/// A message as it travels.
+/// Our form of raft's members.
+pub(super) fn conf_from_raft(state: &ConfState) -> Conf {
+    let mut conf = Conf {
+        voters: state.voters.clone(),
+        learners: state.learners.clone(),
+        voters_outgoing: state.voters_outgoing.clone(),
+        learners_next: state.learners_next.clone(),
+        auto_leave: state.auto_leave,
+    };
+    conf.sort();
+    conf
+}
+
+/// Raft's form of members.
+pub(super) fn conf_to_raft(conf: &Conf) -> ConfState {
+    ConfState {
+        voters: conf.voters.clone(),
+        learners: conf.learners.clone(),
+        voters_outgoing: conf.voters_outgoing.clone(),
+        learners_next: conf.learners_next.clone(),
+        auto_leave: conf.auto_leave,
+        ..Default::default()
+    }
+}
+
+/// Raft's form of a snapshot: what it stands for, without data.
+pub(super) fn snapshot_to_raft(meta: &SnapshotMeta) -> eraftpb::Snapshot {
+    let mut snapshot = eraftpb::Snapshot::default();
+    let metadata = snapshot.mut_metadata();
+    metadata.index = meta.index;
+    metadata.term = meta.term;
+    metadata.set_conf_state(conf_to_raft(&meta.conf));
+    snapshot
+}
+
+/// What a snapshot of raft stands for.
+pub(super) fn snapshot_from_raft(snapshot: &eraftpb::Snapshot) -> SnapshotMeta {
+    let metadata = snapshot.get_metadata();
+    SnapshotMeta {
+        index: metadata.index,
+        term: metadata.term,
+        conf: conf_from_raft(metadata.get_conf_state()),
+    }
+}
+
+/// A message as it travels. A snapshot's index and term stand in the fields of a previous entry, which it does not have.
 pub(super) fn message_from_raft(shard: ShardId, mut message: eraftpb::Message) -> RaftMessage {
+    if message.msg_type == MessageType::MsgSnapshot {
+        let metadata = message.get_snapshot().get_metadata();
+        (message.index, message.log_term) = (metadata.index, metadata.term);
+    }
     let entries = message.take_entries().into_iter().map(|entry| RaftEntry {
         kind: entry.entry_type as u32,
         term: entry.term,

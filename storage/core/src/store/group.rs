@@ -6,8 +6,17 @@
 //!                                           ├─ persisted messages ──────► held until that commit is durable
 //!                                           └─ committed entries ───────► Committed ─► applied()
 //! ```
+//!
+//! A group has one raft node after the other: a new one when its replica gets a new id (`standing.rs`). Membership is in
+//! `members.rs`, truncation in `truncate.rs`, snapshots in `snapshots.rs`.
 
-use std::collections::VecDeque;
+mod members;
+mod snapshots;
+mod standing;
+mod truncate;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use raft::eraftpb::{self, Message, MessageType};
@@ -16,6 +25,7 @@ use throng_base::Instant;
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::RaftMessage;
 
+use super::config::{LogRead, StoreConfig};
 use super::convert;
 use super::guard::{self, ElectionTimeouts, Refusal};
 use super::limits;
@@ -25,7 +35,11 @@ use super::persists::{Pending, Persists};
 use super::proposals::Proposals;
 use super::raft_log::GroupLog;
 use super::reads::Reads;
-use crate::entry::{Entry, HardState};
+use crate::entry::{Entry, HardState, Mark, PeerId};
+
+pub(super) use members::Members;
+use snapshots::Flight;
+pub(super) use standing::Standing;
 
 /// Where a group puts what a turn brings.
 pub(super) struct Turn<'a> {
@@ -47,14 +61,44 @@ struct Role {
 /// Leadership is about to be given away: no new proposals, and off it goes when the open ones are answered.
 #[derive(Clone, Copy, Debug)]
 struct HandOver {
-    to: NodeId,
+    to: PeerId,
     until: Instant,
+}
+
+/// What every raft node of a store is built from.
+pub(super) struct Kit {
+    pub(super) config: StoreConfig,
+    pub(super) seed: u64,
+    pub(super) older: Arc<dyn LogRead>,
+}
+
+/// The log begins anew, in memory at once, on disk when its mark is durable.
+#[derive(Clone, Debug)]
+struct Reset {
+    /// The `Ready` it came in, 0 if with a new raft node.
+    number: u64,
+    mark: Mark,
 }
 
 /// One group.
 pub(super) struct Group {
     shard: ShardId,
+    kit: Arc<Kit>,
     raw: RawNode<GroupLog>,
+    /// How many raft nodes there were before this one.
+    life: u32,
+    standing: Standing,
+    members: Members,
+    /// Through where the flushed state has applied the log.
+    flushed: u64,
+    /// A new beginning that is not durable.
+    reset: Option<Reset>,
+    /// A new beginning that is durable and not reported.
+    restored: Option<Mark>,
+    /// The copy that holds the rows of the snapshot raft is about to take.
+    incoming: u32,
+    /// Snapshots on their way from here.
+    flights: BTreeMap<PeerId, Flight>,
     timeouts: ElectionTimeouts,
     /// Elections begun since a leader was last known; spreads the attempts.
     campaigns: u32,
@@ -83,15 +127,27 @@ impl Group {
     /// A group around a raft node that was just recovered.
     pub(super) fn new(
         shard: ShardId,
+        kit: Arc<Kit>,
         raw: RawNode<GroupLog>,
-        timeouts: ElectionTimeouts,
+        standing: Standing,
+        members: Members,
         saved: HardState,
-        proposals_max: usize,
     ) -> Self {
         let applied = raw.raft.raft_log.applied;
+        let timeouts = ElectionTimeouts::new(kit.seed, shard, &kit.config);
+        let proposals_max = kit.config.proposals_max;
         let mut group = Self {
             shard,
+            kit,
             raw,
+            life: 0,
+            standing,
+            members,
+            flushed: applied,
+            reset: None,
+            restored: None,
+            incoming: 0,
+            flights: BTreeMap::new(),
             timeouts,
             campaigns: 0,
             proposals: Proposals::new(proposals_max),
@@ -107,6 +163,7 @@ impl Group {
             led_since: None,
             hand_over: None,
         };
+        group.members_changed();
         group.touched();
         group
     }
@@ -131,7 +188,7 @@ impl Group {
     }
 
     pub(super) fn leader(&self) -> Option<NodeId> {
-        (self.raw.raft.leader_id != 0).then_some(NodeId(self.raw.raft.leader_id))
+        (self.raw.raft.leader_id != 0).then(|| PeerId(self.raw.raft.leader_id).node())
     }
 
     pub(super) fn term(&self) -> u64 {
@@ -151,9 +208,9 @@ impl Group {
         self.hand_over.is_some() || self.raw.raft.lead_transferee.is_some()
     }
 
-    /// How many entries a follower is known to lack, `None` if it is not known to replicate.
+    /// How many entries the voter on a node is known to lack, `None` if it is not known to replicate.
     pub(super) fn lag(&self, node: NodeId) -> Option<u64> {
-        let progress = self.raw.raft.prs().get(node.0)?;
+        let progress = self.raw.raft.prs().get(self.members.voter_on(node)?.0)?;
         let replicates = progress.state == raft::ProgressState::Replicate;
         replicates.then(|| self.raw.raft.raft_log.last_index() - progress.matched)
     }
@@ -191,20 +248,31 @@ impl Group {
     }
 
     /// One tick. Returns whether an election began, and whether there is something to collect.
-    pub(super) fn tick(&mut self) -> (bool, bool) {
-        let busy = self.raw.tick();
+    pub(super) fn tick(&mut self, now: Instant) -> (bool, bool) {
+        if self.standing != Standing::Member {
+            return (false, false);
+        }
+        if self.is_resetting() {
+            // Raft would look for unapplied entries below the new beginning before it campaigns.
+            self.raw.raft.election_elapsed = 0;
+        }
+        let busy = self.raw.tick() | self.check_flights(now);
         let campaigned =
             busy && matches!(self.raw.raft.state, StateRole::PreCandidate | StateRole::Candidate);
         if campaigned {
             self.campaigns = self.campaigns.saturating_add(1);
         }
         self.touched();
-        (campaigned, busy || self.hand_over.is_some())
+        (campaigned, busy || self.hand_over.is_some() || self.members.conf().is_joint())
     }
 
-    /// A message from a voter to this one.
-    pub(super) fn step(&mut self, mut message: RaftMessage) -> Result<(), Refusal> {
-        guard::check(&self.raw.raft, &mut message, self.is_settled())?;
+    /// A message from another node to this one.
+    pub(super) fn step(&mut self, mut message: RaftMessage, persists: &mut Persists) -> Result<(), Refusal> {
+        self.address(&message, persists)?;
+        let waits = self.standing == Standing::Fresh;
+        let condition =
+            guard::Condition { settled: self.is_settled(), resetting: self.is_resetting(), waits };
+        guard::check(&self.raw.raft, &mut message, condition)?;
         let message = convert::message_to_raft(message).ok_or(Refusal::Malformed)?;
         // Errors are "dropped": a vote nobody asked for, a peer without progress.
         let _ = self.raw.step(message);
@@ -241,26 +309,34 @@ impl Group {
         }
     }
 
-    /// A node cannot be reached: messages in flight to it are probably gone.
+    /// A node cannot be reached: messages in flight to it are probably gone, and so is a snapshot.
     pub(super) fn unreachable(&mut self, node: NodeId) {
-        if self.is_leader() {
-            self.raw.report_unreachable(node.0);
-            self.touched();
+        if !self.is_leader() {
+            return;
         }
+        for peer in self.members.on(node) {
+            self.raw.report_unreachable(peer.0);
+            self.end_flight(peer, false);
+        }
+        self.touched();
     }
 
     /// Gives leadership to `to` as soon as the open proposals are answered, at the latest at `until`. False if there is
-    /// nothing to give, or it is on its way already.
+    /// nothing to give, it is on its way already, or the other node has no vote.
     pub(super) fn begin_hand_over(&mut self, to: NodeId, until: Instant) -> bool {
-        let begins = self.is_leader() && !self.is_handing_over();
-        if begins {
-            self.hand_over = Some(HandOver { to, until });
+        if !self.is_leader() || self.is_handing_over() {
+            return false;
         }
-        begins
+        let Some(to) = self.members.voter_on(to) else { return false };
+        self.hand_over = Some(HandOver { to, until });
+        true
     }
 
     /// A `Ready` of this group is durable.
-    pub(super) fn durable(&mut self, number: u64) {
+    pub(super) fn durable(&mut self, life: u32, number: u64) {
+        if life != self.life {
+            return; // Of a raft node that is gone.
+        }
         assert!(self.outstanding > 0, "each Ready becomes durable once");
         assert!(number <= self.last_number, "it was taken before");
         self.outstanding -= 1;
@@ -270,11 +346,20 @@ impl Group {
         // With nothing outstanding the Readies without anything to write are done too.
         let number = if self.outstanding == 0 { self.last_number } else { number };
         self.raw.on_persist_ready(number);
+        self.reset_durable(number);
         self.touched();
+    }
+
+    /// Whether what the machines still say concerns a past that is over.
+    fn is_resetting(&self) -> bool {
+        self.reset.is_some() || self.restored.is_some()
     }
 
     /// The machines have applied the log through `index`.
     pub(super) fn applied(&mut self, index: u64, outputs: &mut VecDeque<StoreOutput>) {
+        if self.is_resetting() {
+            return;
+        }
         assert!(index <= self.handed, "only what was handed out can be applied");
         if index <= self.applied {
             return;
@@ -290,18 +375,26 @@ impl Group {
 
     /// Takes everything that is ready. Returns whether there is more.
     pub(super) fn collect(&mut self, turn: &mut Turn<'_>) -> bool {
+        if let Some(mark) = self.restored.take() {
+            turn.outputs.push_back(StoreOutput::Restored { shard: self.shard, mark });
+        }
         self.begin_reads();
         self.continue_hand_over(turn.now);
+        self.continue_members(turn.now);
         for _ in 0..limits::READIES_PER_TURN_MAX {
             if !self.raw.has_ready() {
                 break;
             }
             self.take_ready(turn);
         }
+        self.begin_flights(turn.now, turn.outputs);
         self.report_lost(turn.outputs);
         self.report_ready_reads(turn.outputs);
         self.led_since = if self.is_leader() { self.led_since.or(Some(turn.now)) } else { None };
         self.report_role(turn.outputs);
+        if self.has_left() {
+            self.become_passive(turn.persists);
+        }
         self.raw.has_ready() || self.can_read()
     }
 
@@ -333,7 +426,6 @@ impl Group {
     fn take_ready(&mut self, turn: &mut Turn<'_>) {
         let mut ready = self.raw.ready();
         self.last_number = ready.number();
-        assert!(ready.snapshot().is_empty(), "no snapshot passes the guard");
         for message in ready.take_messages() {
             turn.outbox.add(self.shard, message);
         }
@@ -364,17 +456,18 @@ impl Group {
             assert!(entries.is_empty(), "entries must always be synced");
             return;
         }
+        let mark = self.take_snapshot(ready);
         let replaced = self.raw.mut_store().append(&entries);
         if replaced && self.outstanding > 0 {
             self.barrier = self.last_number;
         }
         let state = convert::hard_state_from_raft(&self.raw.raft.hard_state());
         assert!(state.term >= self.saved.term && state.commit >= self.saved.commit, "hard state never falls");
-        let changed = (state != self.saved).then_some(state);
+        let changed = (state != self.saved || mark.is_some()).then_some(state);
         self.saved = state;
         let entries: Vec<Entry> = entries.iter().map(convert::entry_from_raft).collect();
-        let pending = Pending { shard: self.shard, number: self.last_number };
-        self.last_token = persists.add(pending, changed, entries);
+        let pending = Pending { shard: self.shard, life: self.life, number: self.last_number };
+        self.last_token = persists.add(pending, changed, mark, entries);
         self.outstanding += 1;
     }
 

@@ -10,7 +10,9 @@
 //! | hard state torn from its entries | one record per group and group commit (`persists.rs`) |
 //! | order of a `Ready`; asynchronous persistence | `group.rs`, in one function |
 //! | applied beyond committed, synced entries lost | refused at the start (`recover.rs`), never met with a panic later |
-//! | messages from strangers | the store knows its voters, links and messages must agree |
+//! | messages from strangers and removed replicas; reused ids | ids are never used twice, and say where in the log they began (`group/standing.rs`) |
+//! | conf changes applied late or twice; a removed leader's `unwrap` | `group/members.rs` |
+//! | snapshots that nobody reports; campaigns before one is durable | `group/snapshots.rs` |
 //! | a hung disk under a leader that keeps its heartbeat | the store gives its leaderships away |
 //! | local messages from the network; term 0 skips all term checks | dropped |
 //!
@@ -20,25 +22,27 @@
 //! lies within a well-formed message (acknowledging what it does not have) is not defended against: that is what the
 //! mutual authentication of nodes is for.
 
-use raft::eraftpb::MessageType;
+use raft::eraftpb::{EntryType, MessageType};
 use raft::{Config, ReadOnlyOption, StateRole};
 use throng_base::Rng;
-use throng_wire::ids::ShardId;
-use throng_wire::peer::RaftMessage;
+use throng_wire::ids::{NodeId, ShardId};
+use throng_wire::peer::{RaftEntry, RaftMessage};
 
+use super::conf_change;
 use super::config::StoreConfig;
 use super::convert;
 use super::limits;
 use super::output::StoreStats;
 use super::raft_log::GroupLog;
+use crate::entry::PeerId;
 
 /// The node raft runs on.
 pub(super) type Raft = raft::Raft<GroupLog>;
 
 /// Raft's configuration with every field said (the defaults check no quorum, vote without asking first and limit nothing).
-pub(super) fn raft_config(config: &StoreConfig, applied: u64) -> Config {
+pub(super) fn raft_config(config: &StoreConfig, peer: PeerId, applied: u64) -> Config {
     Config {
-        id: config.node.0,
+        id: peer.0,
         election_tick: config.election_ticks,
         heartbeat_tick: config.heartbeat_ticks,
         applied,
@@ -69,15 +73,18 @@ pub(super) struct ElectionTimeouts {
 }
 
 impl ElectionTimeouts {
-    /// `place` is 0 for the preferred leader of the group.
-    pub(super) fn new(seed: u64, shard: ShardId, peer: u64, config: &StoreConfig, place: usize) -> Self {
-        let mut rng = Rng::new(seed).fork(u64::from(shard.0)).fork(peer);
-        Self {
-            seed: rng.next_u64(),
-            min: config.election_ticks as u64,
-            voters: config.voters.len() as u64,
-            place: place as u64,
-        }
+    /// Time-outs of one replica, until [`Self::set_place`] as if it voted alone.
+    pub(super) fn new(seed: u64, shard: ShardId, config: &StoreConfig) -> Self {
+        let mut rng = Rng::new(seed).fork(u64::from(shard.0)).fork(config.node.0);
+        Self { seed: rng.next_u64(), min: config.election_ticks as u64, voters: 1, place: 0 }
+    }
+
+    /// Takes a node's place among the voters, counted from the group's preferred leader, who has place 0.
+    pub(super) fn set_place(&mut self, node: NodeId, voters: &[NodeId], shard: ShardId) {
+        let count = voters.len().max(1);
+        let below = voters.iter().filter(|voter| **voter < node).count();
+        self.voters = count as u64;
+        self.place = ((below + count - shard.0 as usize % count) % count) as u64;
     }
 
     /// Ticks, in `min..2 * min`. First attempts are staggered by place, so that the nodes of a group rarely split the
@@ -95,6 +102,7 @@ impl ElectionTimeouts {
 /// Why a message was not given to raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
+    Stranger,
     Kind,
     Malformed,
     Stale,
@@ -106,6 +114,7 @@ impl Refusal {
     /// Counts it.
     pub(super) fn count(self, stats: &mut StoreStats) {
         let counter = match self {
+            Self::Stranger => &mut stats.dropped_stranger,
             Self::Kind => &mut stats.dropped_kind,
             Self::Malformed => &mut stats.dropped_malformed,
             Self::Stale => &mut stats.dropped_stale,
@@ -121,22 +130,34 @@ fn ensure(holds: bool) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(Refusal::Malformed) }
 }
 
-/// Whether raft may see a message. `settled` says that everything this replica's raft has decided is durable.
-pub(super) fn check(raft: &Raft, message: &mut RaftMessage, settled: bool) -> Result<(), Refusal> {
+/// What a group is in the middle of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Condition {
+    /// Everything this replica's raft has decided is durable.
+    pub(super) settled: bool,
+    /// The log begins anew, and that is not durable or not reported.
+    pub(super) resetting: bool,
+    /// It waits for its first snapshot.
+    pub(super) waits: bool,
+}
+
+/// Whether raft may see a message.
+pub(super) fn check(raft: &Raft, message: &mut RaftMessage, condition: Condition) -> Result<(), Refusal> {
     let kind = convert::message_kind(message.kind).ok_or(Refusal::Kind)?;
     check_fields(message, kind)?;
     match kind {
-        MessageType::MsgAppend => check_append(raft, message),
+        MessageType::MsgAppend => check_append(raft, message, condition),
         MessageType::MsgAppendResponse => check_append_response(raft, message),
         MessageType::MsgHeartbeat => check_heartbeat(raft, message),
-        MessageType::MsgRequestVoteResponse => check_vote(raft, message, settled),
+        MessageType::MsgRequestVoteResponse => check_vote(raft, message, condition.settled),
+        MessageType::MsgTimeoutNow if condition.resetting => Err(Refusal::Stale),
         MessageType::MsgTimeoutNow => check_timeout_now(raft, message),
         MessageType::MsgHeartbeatResponse
         | MessageType::MsgRequestVote
         | MessageType::MsgRequestPreVote
         | MessageType::MsgRequestPreVoteResponse => Ok(()),
-        // Local ones, forwarded ones (only leaders propose, read and transfer here), and snapshots, which this version
-        // does not have.
+        // Local ones, forwarded ones (only leaders propose, read and transfer here), and snapshots, which come with
+        // their rows.
         MessageType::MsgHup
         | MessageType::MsgBeat
         | MessageType::MsgPropose
@@ -152,7 +173,7 @@ pub(super) fn check(raft: &Raft, message: &mut RaftMessage, settled: bool) -> Re
 
 /// What must hold whatever the group's state is. Term 0 marks local messages, for which raft skips its term checks; a
 /// priority would make raft refuse a vote in term 0, and panic over it.
-fn check_fields(message: &RaftMessage, kind: MessageType) -> Result<(), Refusal> {
+pub(super) fn check_fields(message: &RaftMessage, kind: MessageType) -> Result<(), Refusal> {
     ensure(message.term >= 1 && message.term <= limits::TERM_MAX)?;
     ensure(message.log_term <= message.term && message.commit_term <= message.term)?;
     ensure(message.index <= limits::INDEX_MAX && message.commit <= limits::INDEX_MAX)?;
@@ -162,13 +183,24 @@ fn check_fields(message: &RaftMessage, kind: MessageType) -> Result<(), Refusal>
     ensure(message.entries.is_empty() || kind == MessageType::MsgAppend)
 }
 
-fn check_append(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> {
+/// A snapshot's message, which comes with its rows and not from a frame of raft messages.
+pub(super) fn check_snapshot(message: &RaftMessage, kind: MessageType) -> Result<(), Refusal> {
+    if kind != MessageType::MsgSnapshot {
+        return Err(Refusal::Kind);
+    }
+    check_fields(message, kind)?;
+    ensure(message.index > 0 && message.log_term > 0 && message.from != message.to)
+}
+
+fn check_append(raft: &Raft, message: &RaftMessage, condition: Condition) -> Result<(), Refusal> {
     // Term 0 belongs to index 0 alone; raft takes it for a match with every index beyond its log.
     ensure((message.index == 0) == (message.log_term == 0))?;
+    if message.index == 0 && condition.waits {
+        return Err(Refusal::Stale); // It would begin from members that it does not know.
+    }
     let mut term = message.log_term;
     for (entry, index) in message.entries.iter().zip(message.index + 1..) {
-        // Membership does not change in this version, so nobody proposes such an entry.
-        ensure(entry.kind == 0)?;
+        ensure(is_entry(entry))?;
         ensure(entry.index == index && entry.index <= limits::INDEX_MAX)?;
         ensure(entry.term >= term.max(1) && entry.term <= message.term)?;
         term = entry.term;
@@ -183,6 +215,15 @@ fn check_append(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> {
         return Err(Refusal::ApplyLag);
     }
     Ok(())
+}
+
+/// Whether an entry is for the machines, or a change of the members that can be read.
+fn is_entry(entry: &RaftEntry) -> bool {
+    match convert::entry_kind(entry.kind) {
+        Some(EntryType::EntryNormal) => true,
+        Some(EntryType::EntryConfChangeV2) => conf_change::decode(&entry.data).is_ok(),
+        Some(EntryType::EntryConfChange) | None => false,
+    }
 }
 
 fn check_append_response(raft: &Raft, message: &mut RaftMessage) -> Result<(), Refusal> {
@@ -234,8 +275,6 @@ fn check_timeout_now(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> 
 
 #[cfg(test)]
 mod tests {
-    use throng_wire::ids::NodeId;
-
     use super::*;
 
     fn config() -> StoreConfig {
@@ -244,7 +283,7 @@ mod tests {
 
     #[test]
     fn no_unsafe_default_is_left() {
-        let raft = raft_config(&config(), 7);
+        let raft = raft_config(&config(), PeerId(2), 7);
         raft.validate().expect("raft accepts it");
         assert!(raft.check_quorum && raft.pre_vote);
         assert_eq!((raft.id, raft.applied), (2, 7));
@@ -257,7 +296,12 @@ mod tests {
     #[test]
     fn election_timeouts_are_pure_bounded_and_staggered_at_first() {
         let config = config();
-        let at = |place| ElectionTimeouts::new(9, ShardId(3), 2, &config, place);
+        let voters = [NodeId(1), NodeId(2), NodeId(3)];
+        let at = |place: u64| {
+            let mut timeouts = ElectionTimeouts::new(9, ShardId(3), &config);
+            timeouts.set_place(NodeId(1 + place), &voters, ShardId(3));
+            timeouts
+        };
         for term in 0..200 {
             let firsts: Vec<_> = (0..3).map(|place| at(place).ticks(term, 0)).collect();
             assert!(firsts.is_sorted_by(|a, b| a < b), "{firsts:?}");
@@ -270,8 +314,19 @@ mod tests {
     }
 
     #[test]
+    fn places_count_from_the_preferred_node() {
+        let voters = [NodeId(1), NodeId(2), NodeId(3)];
+        let place_of = |node| {
+            let mut timeouts = ElectionTimeouts::new(9, ShardId(4), &config());
+            timeouts.set_place(NodeId(node), &voters, ShardId(4));
+            timeouts.place
+        };
+        assert_eq!([1, 2, 3].map(place_of), [2, 0, 1], "shard 4 prefers the second of three");
+    }
+
+    #[test]
     fn attempts_differ_from_each_other() {
-        let timeouts = ElectionTimeouts::new(9, ShardId(3), 2, &config(), 1);
+        let timeouts = ElectionTimeouts::new(9, ShardId(3), &config());
         let attempts: std::collections::BTreeSet<_> = (1..40).map(|n| timeouts.ticks(5, n)).collect();
         assert!(attempts.len() > 5, "{attempts:?}");
     }

@@ -67,6 +67,33 @@ pub const INDEX_MAX: u64 = 1 << 56;
 /// Voters of a group: votes and acknowledgements are counted in small maps.
 pub const VOTERS_MAX: usize = 15;
 
+/// How far behind, in entries, a learner may be to be given a vote: within it a group commit or two catches it up.
+pub const PROMOTE_LAG_MAX: u64 = 4096;
+
+/// How long a leader without a vote in the new configuration tries to hand over before it ends the joint change itself.
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of entries per group that stay in the log for followers that are behind, beyond what a restart needs.
+pub const LOG_KEEP_BYTES: u64 = 16 << 20;
+
+/// Entries per group that stay for followers that are behind, however small they are.
+pub const LOG_KEEP_ENTRIES: u64 = 100_000;
+
+/// How long a view for a snapshot may take to be opened before raft is free to ask again.
+pub const SNAPSHOT_PREPARE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a snapshot may be on its way: 1 GiB at 1 MiB/s, twice.
+pub const SNAPSHOT_SEND_MAX: Duration = Duration::from_secs(2048);
+
+/// How long a follower may take to answer once its snapshot was reported as taken; the log waits for it that long.
+pub const SNAPSHOT_ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// The copy of the state that nobody has: replicas that wait for their first snapshot, or that were removed.
+pub const NO_REPLICA: u32 = u32::MAX;
+
+/// Nodes that are remembered as alive or not; a cluster is far smaller.
+pub const NODES_MAX: usize = 1024;
+
 /// How long a leader and its group's preferred node must have been stable before leadership moves there.
 pub const BALANCE_AFTER: Duration = Duration::from_secs(2);
 

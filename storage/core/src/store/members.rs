@@ -5,17 +5,35 @@ use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::RaftMessage;
 
 use super::Store;
+use super::limits;
 use super::output::{ApplyConfError, ConfStep, ProposalId, ProposeConfError, SnapshotMeta};
 use crate::entry::{Conf, PeerId};
 
 impl Store {
-    /// The state of the shard is durable through `applied`: the log may forget what only a restart would need.
+    /// The state of the shard is durable through `applied`: the log may forget what only a restart would need. What
+    /// followers may lack stays within a budget.
     pub fn handle_flushed(&mut self, now: Instant, shard: ShardId, applied: u64) {
-        let _ = (now, shard, applied);
+        self.advance(now);
+        self.truncate(shard, applied, false);
     }
 
-    /// Proposes a change of the shard's members. All steps take effect together, by joint consensus if they touch more
-    /// than one vote.
+    /// The log runs out of space because of this shard: it forgets everything that only followers may lack. Snapshots in
+    /// flight still keep what comes after them.
+    pub fn handle_log_pressure(&mut self, now: Instant, shard: ShardId) {
+        self.advance(now);
+        self.truncate(shard, 0, true);
+    }
+
+    fn truncate(&mut self, shard: ShardId, applied: u64, all: bool) {
+        let output = self.change(shard, |group, _| group.flushed(applied, all));
+        if let Some(output) = output {
+            self.stats.truncations += 1;
+            self.outputs.push_back(output);
+        }
+    }
+
+    /// Proposes a change of the shard's members. All steps take effect together, by joint consensus if there are
+    /// several. A change that takes this leader's own vote is `Busy` until another node leads, which this call begins.
     ///
     /// # Errors
     /// [`ProposeConfError`]; nothing was proposed.
@@ -25,8 +43,12 @@ impl Store {
         shard: ShardId,
         steps: Vec<ConfStep>,
     ) -> Result<ProposalId, ProposeConfError> {
-        let _ = (now, shard, steps);
-        Err(ProposeConfError::Refused("this version has static membership"))
+        self.advance(now);
+        let id = ProposalId(self.next_id());
+        let successor = self.balance.successor(self.group(shard), now);
+        let proposed = self.group_mut(shard).propose_conf(&steps, id, now, successor);
+        self.touch(shard);
+        proposed.map(|()| id)
     }
 
     /// Applies a committed entry of kind [`crate::entry::EntryKind::ConfChangeV2`]; to be called exactly once, when all
@@ -36,20 +58,20 @@ impl Store {
     /// # Errors
     /// [`ApplyConfError`]; the node must stop.
     pub fn apply_conf(&mut self, shard: ShardId, index: u64, payload: &[u8]) -> Result<Conf, ApplyConfError> {
-        let _ = (shard, index, payload);
-        Err(ApplyConfError::Members("this version has static membership".to_owned()))
+        let conf = self.group_mut(shard).apply_conf(index, payload)?;
+        self.touch(shard);
+        Ok(conf)
     }
 
-    /// The shard's members, as far as this node has applied them.
+    /// The shard's members, as far as this node has applied them; nobody if it is no member.
     pub fn conf(&self, shard: ShardId) -> Conf {
-        let _ = shard;
-        Conf::of_voters(self.config.voters.iter().map(|node| node.0))
+        self.group(shard).members().conf().clone()
     }
 
-    /// The Raft id of this node's replica, [`PeerId::NONE`] if it is no member.
+    /// The Raft id of this node's replica: the newest it has had, [`PeerId::NONE`] if it never had any. It takes part if
+    /// [`Self::conf`] holds it.
     pub fn peer(&self, shard: ShardId) -> PeerId {
-        let _ = shard;
-        PeerId(self.config.node.0)
+        self.group(shard).members().peer()
     }
 
     /// Answers `SnapshotWanted`: a view of the state at `meta.index` is ready. True if `SendSnapshot` follows; false if
@@ -61,20 +83,24 @@ impl Store {
         to: PeerId,
         meta: SnapshotMeta,
     ) -> bool {
-        let _ = (now, shard, to, meta);
-        false
+        self.advance(now);
+        let sends = self.group_mut(shard).snapshot_prepared(to, meta, now);
+        self.stats.snapshots_sent += u64::from(sends);
+        self.touch(shard);
+        sends
     }
 
     /// Reports the outcome of a `SnapshotWanted` or `SendSnapshot`: `ok` if the receiver said that it has taken it.
     pub fn snapshot_sent(&mut self, now: Instant, shard: ShardId, to: PeerId, ok: bool) {
-        let _ = (now, shard, to, ok);
+        self.advance(now);
+        self.group_mut(shard).snapshot_sent(to, ok, now);
+        self.touch(shard);
     }
 
     /// Whether a snapshot with this message would be taken if it came whole, so that a stale offer is refused before
     /// its rows travel. `message.index` and `message.log_term` say what it stands for.
     pub fn wants_snapshot(&self, message: &RaftMessage) -> bool {
-        let _ = message;
-        false
+        message.shard.0 < self.config.shards && self.group(message.shard).wants_snapshot(message).is_ok()
     }
 
     /// A whole snapshot has come from a node; its rows lie flushed in the copy `replica`. True if `Restored` follows
@@ -84,10 +110,31 @@ impl Store {
         now: Instant,
         from: NodeId,
         message: RaftMessage,
-        meta: SnapshotMeta,
+        meta: &SnapshotMeta,
         replica: u32,
     ) -> bool {
-        let _ = (now, from, message, meta, replica);
-        false
+        self.advance(now);
+        let shard = message.shard;
+        if shard.0 >= self.config.shards {
+            self.stats.dropped_shard += 1;
+            return false;
+        }
+        if PeerId(message.from).node() != from || replica == limits::NO_REPLICA {
+            self.stats.dropped_stranger += 1;
+            return false;
+        }
+        let taken =
+            self.change(shard, |group, persists| group.handle_snapshot(message, meta, replica, persists));
+        self.touch(shard);
+        match taken {
+            Ok(taken) => {
+                self.stats.snapshots_taken += u64::from(taken);
+                taken
+            }
+            Err(refusal) => {
+                refusal.count(&mut self.stats);
+                false
+            }
+        }
     }
 }

@@ -23,10 +23,18 @@
 //! **Proposals.** Each ends exactly once: in [`StoreOutput::Committed`] or in [`StoreOutput::Lost`]. It is lost as soon
 //! as this node leaves the term in which it proposed; the entry may still commit, and then carries no proposal.
 //!
-//! What is absent: membership change and snapshots (so the log is never truncated), leases, forwarding of proposals or
-//! reads to the leader. The guards that raft 0.7.0 needs are in `guard.rs`.
+//! **Truncation.** [`Store::handle_flushed`] says what a restart would not need; what followers might need stays within
+//! a budget, and whoever needs more gets a snapshot (`group/truncate.rs`, `group/snapshots.rs`).
+//!
+//! **Membership.** [`Store::propose_conf`] on the leader, [`Store::apply_conf`] on every replica at the entry's place
+//! (`group/members.rs`). A node that is no member of a group has a passive one, which costs nothing and comes to life
+//! when a leader's message names a replica of it (`group/standing.rs`).
+//!
+//! What is absent: leases, forwarding of proposals or reads to the leader. The guards that raft 0.7.0 needs are in
+//! `guard.rs`.
 
 mod balance;
+mod conf_change;
 mod config;
 mod convert;
 mod group;
@@ -58,8 +66,10 @@ pub use output::{
     SnapshotMeta, StoreOutput, StoreStats,
 };
 
+use crate::entry::PeerId;
 use balance::Balance;
-use group::{Group, Turn};
+use group::{Group, Kit, Turn};
+use guard::Refusal;
 use outbox::Outbox;
 use persists::Persists;
 
@@ -103,12 +113,10 @@ impl Store {
         if let Some(why) = config.fault() {
             return Err(RecoverError::Config(why));
         }
-        let log: Arc<dyn LogRead> = Arc::from(log);
         let found = by_shard(groups, config.shards)?;
-        let groups = found
-            .into_iter()
-            .map(|found| recover::group(&config, seed, found, log.clone()))
-            .collect::<Result<Vec<Group>, _>>()?;
+        let kit = Arc::new(Kit { config: config.clone(), seed, older: Arc::from(log) });
+        let groups =
+            found.into_iter().map(|found| recover::group(&kit, found)).collect::<Result<Vec<Group>, _>>()?;
         let mut store = Self {
             dirty: Vec::with_capacity(groups.len()),
             is_dirty: vec![false; groups.len()],
@@ -132,7 +140,7 @@ impl Store {
 
     fn begin(&mut self) {
         for shard in 0..self.config.shards {
-            if self.config.voters.len() == 1 {
+            if self.groups[shard as usize].is_alone() {
                 self.stats.campaigns += 1;
                 self.groups[shard as usize].campaign();
             }
@@ -154,6 +162,15 @@ impl Store {
 
     fn group_mut(&mut self, shard: ShardId) -> &mut Group {
         &mut self.groups[shard.0 as usize]
+    }
+
+    /// Changes a group in a way that may change what its log holds in memory.
+    fn change<R>(&mut self, shard: ShardId, change: impl FnOnce(&mut Group, &mut Persists) -> R) -> R {
+        let group = &mut self.groups[shard.0 as usize];
+        let before = group.log().bytes();
+        let result = change(group, &mut self.persists);
+        self.tail_bytes = self.tail_bytes + group.log().bytes() - before;
+        result
     }
 
     fn advance(&mut self, now: Instant) {
@@ -204,19 +221,21 @@ impl Store {
     /// Messages from another node. What does not make sense is dropped and counted.
     pub fn handle_peer(&mut self, now: Instant, from: NodeId, batch: RaftBatch) {
         self.advance(now);
-        if !self.balance.knows(from) {
+        if !self.balance.heard(from, now) {
             self.stats.dropped_stranger += batch.messages.len() as u64;
             return;
         }
-        self.balance.heard(from, now);
         for message in batch.messages {
             let shard = message.shard;
             if shard.0 >= self.config.shards {
                 self.stats.dropped_shard += 1;
-            } else if message.from != from.0 || message.to != self.config.node.0 {
+            } else if PeerId(message.from).node() != from {
                 self.stats.dropped_stranger += 1;
-            } else if let Err(refusal) = self.group_mut(shard).step(message) {
+            } else if let Err(refusal) = self.change(shard, |group, persists| group.step(message, persists)) {
                 refusal.count(&mut self.stats);
+                if refusal == Refusal::Stranger {
+                    self.touch(shard); // It may have said something about it.
+                }
             } else {
                 self.touch(shard);
             }
@@ -226,9 +245,10 @@ impl Store {
     /// The link to a node broke: what was in flight to it is probably gone.
     pub fn handle_peer_down(&mut self, now: Instant, node: NodeId) {
         self.advance(now);
-        if self.balance.knows(node) {
-            self.balance.down(node);
-            self.groups.iter_mut().for_each(|group| group.unreachable(node));
+        self.balance.down(node);
+        for shard in (0..self.config.shards).map(ShardId) {
+            self.group_mut(shard).unreachable(node);
+            self.touch(shard);
         }
     }
 
@@ -240,7 +260,7 @@ impl Store {
         self.advance(now);
         while let Some(commit) = self.persists.pop_durable(token) {
             for pending in commit.pending {
-                self.group_mut(pending.shard).durable(pending.number);
+                self.group_mut(pending.shard).durable(pending.life, pending.number);
                 self.touch(pending.shard);
             }
             for (shard, message) in commit.messages {
@@ -256,6 +276,9 @@ impl Store {
     pub fn handle_applied(&mut self, now: Instant, shard: ShardId, index: u64) {
         self.advance(now);
         self.groups[shard.0 as usize].applied(index, &mut self.outputs);
+        if self.group(shard).has_left() {
+            self.touch(shard);
+        }
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -293,7 +316,8 @@ impl Store {
             if (stalled || self.retired) && !self.group(shard).is_leader() {
                 continue;
             }
-            let (campaigned, busy) = self.group_mut(shard).tick();
+            let now = self.now;
+            let (campaigned, busy) = self.group_mut(shard).tick(now);
             self.stats.campaigns += u64::from(campaigned);
             if busy {
                 self.touch(shard);
@@ -330,9 +354,7 @@ impl Store {
     /// are `Busy`. Nothing happens if this node does not lead it, and leadership stays if the other does not answer.
     pub fn transfer_leader(&mut self, now: Instant, shard: ShardId, to: NodeId) {
         self.advance(now);
-        if self.balance.knows(to) {
-            self.begin_hand_over(shard, to);
-        }
+        self.begin_hand_over(shard, to);
     }
 
     fn begin_hand_over(&mut self, shard: ShardId, to: NodeId) {

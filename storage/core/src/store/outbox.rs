@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::{RaftBatch, RaftMessage};
 
 use super::convert;
 use super::limits;
 use super::output::StoreOutput;
+use crate::entry::PeerId;
 
 #[derive(Debug, Default)]
 struct Batch {
@@ -27,7 +28,14 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Adds a message to the batch of its receiver.
     pub(super) fn add(&mut self, shard: ShardId, message: Message) {
-        let node = NodeId(message.to);
+        let to = PeerId(message.to);
+        let node = to.node();
+        if message.msg_type == MessageType::MsgSnapshot {
+            let meta = convert::snapshot_from_raft(message.get_snapshot());
+            let message = convert::message_from_raft(shard, message);
+            self.closed.push_back(StoreOutput::SendSnapshot { shard, to, message, meta });
+            return;
+        }
         let message = convert::message_from_raft(shard, message);
         let batch = self.open.entry(node).or_default();
         batch.bytes += message.size_hint();

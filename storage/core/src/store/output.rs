@@ -236,7 +236,7 @@ pub enum StoreOutput {
 /// Counters, for metrics and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
-    /// Messages from nodes that are no voters, for other nodes, or under a false name.
+    /// Messages from or to replicas that are no members, or under a false name.
     pub dropped_stranger: u64,
     /// Messages for groups this node does not have.
     pub dropped_shard: u64,
@@ -252,6 +252,12 @@ pub struct StoreStats {
     pub dropped_apply_lag: u64,
     /// Elections this node began.
     pub campaigns: u64,
+    /// Times a group's log forgot entries.
+    pub truncations: u64,
+    /// Snapshots raft sent.
+    pub snapshots_sent: u64,
+    /// Snapshots that became a group's state here.
+    pub snapshots_taken: u64,
     /// Leaderships this node began to hand over.
     pub transfers: u64,
     /// Group commits handed out.

@@ -7,14 +7,16 @@ use throng_base::Instant;
 use throng_wire::ids::ShardId;
 
 use super::output::{PersistToken, StoreOutput};
-use crate::entry::{Entry, HardState, Record};
+use crate::entry::{Entry, HardState, Mark, Record};
 
 /// A `Ready` that becomes durable with a group commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
     /// The group.
     pub(super) shard: ShardId,
-    /// The number raft gave the `Ready`.
+    /// Which of the raft nodes that the group has had since the start: it gets a new one with a new id.
+    pub(super) life: u32,
+    /// The number raft gave the `Ready`; 0 for what is no part of one.
     pub(super) number: u64,
 }
 
@@ -65,14 +67,15 @@ impl Persists {
         &mut self,
         pending: Pending,
         hard_state: Option<HardState>,
+        mark: Option<Mark>,
         entries: Vec<Entry>,
     ) -> PersistToken {
         let place = &mut self.record_by_shard[pending.shard.0 as usize];
         match place {
-            Some(place) => merge(&mut self.records[*place as usize], hard_state, entries),
+            Some(place) => merge(&mut self.records[*place as usize], hard_state, mark, entries),
             None => {
                 *place = Some(self.records.len() as u32);
-                self.records.push(Record { shard: pending.shard, hard_state, mark: None, entries });
+                self.records.push(Record { shard: pending.shard, hard_state, mark, entries });
             }
         }
         self.open.pending.push(pending);
@@ -123,8 +126,15 @@ impl Persists {
 }
 
 /// Joins a later `Ready` to a record: its entries replace whatever the record had from their first index on.
-fn merge(record: &mut Record, hard_state: Option<HardState>, entries: Vec<Entry>) {
+fn merge(record: &mut Record, hard_state: Option<HardState>, mark: Option<Mark>, entries: Vec<Entry>) {
     record.hard_state = hard_state.or(record.hard_state);
+    if let Some(mut mark) = mark {
+        if mark.reset {
+            record.entries.clear();
+        }
+        mark.reset |= record.mark.as_ref().is_some_and(|held| held.reset);
+        record.mark = Some(mark);
+    }
     let Some(first) = entries.first() else { return };
     if let Some(held) = record.entries.first() {
         if first.index <= held.index {
@@ -152,7 +162,7 @@ mod tests {
     }
 
     fn pending(number: u64) -> Pending {
-        Pending { shard: SHARD, number }
+        Pending { shard: SHARD, life: 0, number }
     }
 
     fn state(term: u64) -> Option<HardState> {
@@ -169,9 +179,9 @@ mod tests {
     #[test]
     fn a_group_has_one_record_per_group_commit() {
         let mut persists = Persists::new(2, 1);
-        persists.add(pending(1), state(1), entries(1..=4, 1));
-        persists.add(pending(2), None, entries(5..=6, 1));
-        persists.add(pending(3), state(2), entries(4..=4, 2));
+        persists.add(pending(1), state(1), None, entries(1..=4, 1));
+        persists.add(pending(2), None, None, entries(5..=6, 1));
+        persists.add(pending(3), state(2), None, entries(4..=4, 2));
         let (token, records) = issued(&mut persists).expect("something to write");
         let terms: Vec<_> = records[0].entries.iter().map(|entry| (entry.index, entry.term)).collect();
         assert_eq!((token, records.len(), records[0].hard_state), (1, 1, state(2)));
@@ -179,12 +189,27 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_drops_what_came_before_it_and_keeps_what_follows() {
+        let mut persists = Persists::new(2, 1);
+        let mark = |index, reset| Some(Mark { index, term: 1, reset, ..Mark::default() });
+        persists.add(pending(1), state(1), None, entries(1..=4, 1));
+        persists.add(pending(2), state(2), mark(9, true), entries(10..=11, 2));
+        persists.add(pending(3), None, mark(9, false), vec![]);
+        let (_, records) = issued(&mut persists).expect("something to write");
+        let indices: Vec<_> = records[0].entries.iter().map(|entry| entry.index).collect();
+        assert_eq!(
+            (indices, &records[0].mark, records[0].hard_state),
+            (vec![10, 11], &mark(9, true), state(2))
+        );
+    }
+
+    #[test]
     fn the_open_one_fills_while_the_limit_is_in_flight() {
         let mut persists = Persists::new(2, 1);
         assert_eq!(issued(&mut persists), None);
-        persists.add(pending(1), state(1), vec![]);
+        persists.add(pending(1), state(1), None, vec![]);
         assert_eq!(issued(&mut persists).map(|(token, _)| token), Some(1));
-        persists.add(pending(2), state(2), vec![]);
+        persists.add(pending(2), state(2), None, vec![]);
         assert_eq!(issued(&mut persists), None);
         assert_eq!(
             persists.pop_durable(PersistToken(1)).map(|commit| commit.pending),
@@ -198,7 +223,7 @@ mod tests {
     fn one_report_implies_all_below_and_frees_their_messages_in_order() {
         let mut persists = Persists::new(2, 8);
         for number in 1..=3 {
-            let token = persists.add(pending(number), state(number), vec![]);
+            let token = persists.add(pending(number), state(number), None, vec![]);
             issued(&mut persists).expect("room");
             persists.hold(token, SHARD, Message { term: number, ..Default::default() });
         }

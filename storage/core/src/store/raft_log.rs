@@ -1,6 +1,6 @@
 //! A group's log as raft reads it: the tail in memory, older entries from the log on disk.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -10,10 +10,14 @@ use throng_wire::ids::ShardId;
 
 use super::config::LogRead;
 use super::convert;
+use super::output::SnapshotMeta;
 use super::terms::Terms;
 
 /// What an entry costs beside its payload.
 const ENTRY_OVERHEAD: usize = size_of::<eraftpb::Entry>();
+
+/// Bytes of entries between two notes of how much was appended.
+const SIZE_STEP: u64 = 64 << 10;
 
 /// One group's log.
 ///
@@ -28,12 +32,40 @@ pub(super) struct GroupLog {
     older: Arc<dyn LogRead>,
     /// Requests to `older`; a cell because raft reads through a shared reference.
     reads: Cell<u64>,
+    /// Bytes appended since the start, and where they stood after some entries: enough to say how large a part is.
+    appended: u64,
+    sizes: VecDeque<(u64, u64)>,
+    /// Whether some member began without the log's first entries, so that nobody may be served from there: what it
+    /// would apply them to is the membership that the cluster was formatted with, which it does not know.
+    pub(super) hides_start: bool,
+    offers: RefCell<Offers>,
+}
+
+/// Snapshots, as raft asks for them through a shared reference.
+#[derive(Debug, Default)]
+struct Offers {
+    /// Replicas that raft wants to send one.
+    wanted: Vec<u64>,
+    /// One that is ready, and for whom.
+    ready: Option<(u64, SnapshotMeta)>,
 }
 
 impl GroupLog {
     /// A log whose older entries are known by their `terms`, before its tail is appended.
     pub(super) fn new(shard: ShardId, initial: RaftState, terms: Terms, older: Arc<dyn LogRead>) -> Self {
-        Self { shard, initial, terms, tail: VecDeque::new(), bytes: 0, older, reads: Cell::new(0) }
+        Self {
+            shard,
+            initial,
+            terms,
+            tail: VecDeque::new(),
+            bytes: 0,
+            older,
+            reads: Cell::new(0),
+            appended: 0,
+            sizes: VecDeque::new(),
+            hides_start: false,
+            offers: RefCell::default(),
+        }
     }
 
     /// The terms of all entries.
@@ -68,12 +100,55 @@ impl GroupLog {
         for entry in entries {
             assert!(self.terms.extend(entry.index, entry.term), "terms never fall along a log");
             self.bytes += cost(entry);
+            self.appended += cost(entry) as u64;
             self.tail.push_back(entry.clone());
+        }
+        if self.sizes.back().is_none_or(|(_, bytes)| self.appended - bytes >= SIZE_STEP) {
+            self.sizes.push_back((self.terms.last_index(), self.appended));
         }
         replaces
     }
 
+    /// Forgets the entries through `index`.
+    pub(super) fn forget(&mut self, index: u64) {
+        self.terms.forget(index);
+        self.drop_front(index);
+        while self.sizes.front().is_some_and(|(at, _)| *at <= index) {
+            self.sizes.pop_front();
+        }
+    }
+
+    /// Drops everything; the log goes on after the entry `index` of `term`.
+    pub(super) fn reset(&mut self, index: u64, term: u64) {
+        self.terms = Terms::new(index, term);
+        self.tail.clear();
+        self.bytes = 0;
+        self.sizes.clear();
+    }
+
+    /// The lowest index such that the entries above it have at most about `bytes` and number at most `entries`. What
+    /// was there before the start counts as nothing.
+    pub(super) fn keep_from(&self, bytes: u64, entries: u64) -> u64 {
+        let from = self.appended.saturating_sub(bytes);
+        let after = self.sizes.partition_point(|(_, at)| *at < from);
+        let by_bytes = if from == 0 { 0 } else { self.sizes.get(after).map_or(0, |(index, _)| *index) };
+        by_bytes.max(self.terms.last_index().saturating_sub(entries))
+    }
+
+    /// Replicas that raft wanted to send a snapshot since the last call.
+    pub(super) fn take_wanted(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.offers.get_mut().wanted)
+    }
+
+    /// Has the next request of raft for `to` answered with this snapshot; `None` takes the offer back.
+    pub(super) fn offer(&mut self, offer: Option<(u64, SnapshotMeta)>) {
+        self.offers.get_mut().ready = offer;
+    }
+
     fn truncate(&mut self, index: u64) {
+        while self.sizes.back().is_some_and(|(at, _)| *at >= index) {
+            self.sizes.pop_back();
+        }
         self.terms.truncate(index);
         while self.tail.back().is_some_and(|entry| entry.index >= index) {
             let dropped = self.tail.pop_back().expect("it was just seen");
@@ -89,6 +164,13 @@ impl GroupLog {
             self.bytes -= cost(&dropped);
         }
         before - self.bytes
+    }
+
+    fn drop_front(&mut self, index: u64) {
+        while self.tail.front().is_some_and(|entry| entry.index <= index) {
+            let dropped = self.tail.pop_front().expect("it was just seen");
+            self.bytes -= cost(&dropped);
+        }
     }
 
     fn read_memory(&self, low: u64, high: u64, max: u64) -> Vec<eraftpb::Entry> {
@@ -136,7 +218,7 @@ impl Storage for GroupLog {
         context: GetEntriesContext,
     ) -> raft::Result<Vec<eraftpb::Entry>> {
         let max = max_size.into().unwrap_or(u64::MAX);
-        if low < self.terms.first_index() {
+        if low < self.terms.first_index() || low == 1 && self.hides_start && context.can_async() {
             return Err(StorageError::Compacted.into());
         }
         if high > self.terms.last_index() + 1 {
@@ -170,9 +252,18 @@ impl Storage for GroupLog {
         Ok(self.terms.last_index())
     }
 
-    /// Snapshots do not exist in this version: a replica that asks for one waits, and nothing panics.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<eraftpb::Snapshot> {
-        Err(StorageError::SnapshotTemporarilyUnavailable.into())
+    /// A snapshot takes time, so the first request only notes that it is wanted; raft asks again.
+    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<eraftpb::Snapshot> {
+        let mut offers = self.offers.borrow_mut();
+        match offers.ready.take_if(|(receiver, _)| *receiver == to) {
+            Some((_, meta)) => Ok(convert::snapshot_to_raft(&meta)),
+            None => {
+                if !offers.wanted.contains(&to) {
+                    offers.wanted.push(to);
+                }
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
+        }
     }
 }
 
@@ -251,8 +342,63 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_never_there() {
-        let temporarily = StorageError::SnapshotTemporarilyUnavailable;
-        assert_eq!(log(Arc::new(NoLog)).snapshot(5, 2), Err(temporarily.into()));
+    fn a_snapshot_is_asked_for_once_and_given_once() {
+        let mut log = log(Arc::new(NoLog));
+        for _ in 0..2 {
+            let later = Err(StorageError::SnapshotTemporarilyUnavailable.into());
+            assert_eq!(log.snapshot(0, 2), later);
+        }
+        assert_eq!(log.take_wanted(), [2]);
+        assert_eq!(log.take_wanted(), []);
+        log.offer(Some((2, SnapshotMeta { index: 9, term: 3, ..SnapshotMeta::default() })));
+        assert!(log.snapshot(0, 3).is_err(), "it is for another replica");
+        let given = log.snapshot(0, 2).map(|snapshot| snapshot.get_metadata().index);
+        assert_eq!(given, Ok(9));
+        assert!(log.snapshot(0, 2).is_err(), "given once");
+    }
+
+    #[test]
+    fn a_log_forgets_and_begins_anew() {
+        let mut log = log(Arc::new(Disk));
+        log.append(&entries(1..=6, 1));
+        log.evict(1, usize::MAX);
+        log.forget(4);
+        assert_eq!((log.first_index(), log.last_index(), log.term(4)), (Ok(5), Ok(6), Ok(1)));
+        assert_eq!(log.bytes(), 2 * (ENTRY_OVERHEAD + 7));
+        let gone = log.entries(4, 7, None, GetEntriesContext::empty(true));
+        assert_eq!(gone, Err(StorageError::Compacted.into()));
+        log.reset(90, 7);
+        assert_eq!((log.first_index(), log.last_index(), log.term(90)), (Ok(91), Ok(90), Ok(7)));
+        assert!(!log.append(&entries(91..=92, 8)));
+        assert_eq!(log.bytes(), 2 * (ENTRY_OVERHEAD + 7));
+    }
+
+    #[test]
+    fn where_a_budget_begins() {
+        let mut log = log(Arc::new(NoLog));
+        assert_eq!(log.keep_from(0, u64::MAX), 0);
+        let large = |index| {
+            let data = Bytes::from(vec![0; SIZE_STEP as usize]);
+            convert::entry_to_raft(Entry { index, term: 1, data, ..Entry::default() })
+        };
+        (1..=10).for_each(|index| assert!(!log.append(&[large(index)])));
+        assert_eq!(log.keep_from(u64::MAX, u64::MAX), 0);
+        assert_eq!(log.keep_from(u64::MAX, 4), 6);
+        let three = log.keep_from(3 * (SIZE_STEP + ENTRY_OVERHEAD as u64), u64::MAX);
+        assert!((6..=7).contains(&three), "{three}");
+        log.append(&[large(8)]);
+        log.forget(5);
+        assert_eq!(log.keep_from(0, u64::MAX), 8);
+    }
+
+    #[test]
+    fn nobody_is_served_from_a_beginning_that_is_hidden() {
+        let mut log = log(Arc::new(NoLog));
+        log.append(&entries(1..=6, 1));
+        log.hides_start = true;
+        let read = |low, wait| log.entries(low, 7, None, GetEntriesContext::empty(wait));
+        assert_eq!(read(1, true), Err(StorageError::Compacted.into()));
+        assert_eq!(indices(read(1, false)), [1, 2, 3, 4, 5, 6], "raft itself reads what it applies");
+        assert_eq!(indices(read(2, true)), [2, 3, 4, 5, 6]);
     }
 }

@@ -7,48 +7,86 @@ use raft::eraftpb::ConfState;
 use raft::{RaftState, RawNode};
 use throng_wire::ids::ShardId;
 
-use super::config::{LogRead, RecoverError, RecoveredGroup, StoreConfig};
+use super::conf_change;
+use super::config::{RecoverError, RecoveredGroup, StoreConfig};
 use super::convert;
-use super::group::Group;
-use super::guard::{self, ElectionTimeouts};
+use super::group::{Group, Kit, Members, Standing};
+use super::guard;
 use super::limits;
 use super::raft_log::GroupLog;
 use super::terms::Terms;
-use crate::entry::{EntryKind, HardState};
+use crate::entry::{Conf, Entry, EntryKind, HardState, Mark, PeerId};
 
 /// Builds a group.
-pub(super) fn group(
-    config: &StoreConfig,
-    seed: u64,
-    found: RecoveredGroup,
-    older: Arc<dyn LogRead>,
-) -> Result<Group, RecoverError> {
+pub(super) fn group(kit: &Arc<Kit>, found: RecoveredGroup) -> Result<Group, RecoverError> {
     let shard = found.shard;
-    let terms = older_terms(&found)?;
-    let state = check(&found, terms.clone())?;
-    let initial = RaftState::new(convert::hard_state_to_raft(state), conf_state(config));
-    let mut log = GroupLog::new(shard, initial, terms, older);
-    let tail: Vec<_> = found.entries.into_iter().map(convert::entry_to_raft).collect();
+    let mark = found.mark.clone().unwrap_or_else(|| formatted(&kit.config, shard));
+    let standing = standing(&mark);
+    if standing != Standing::Member {
+        return outsider(kit, shard, standing, &mark, found.hard_state);
+    }
+    let terms = older_terms(&found, &mark)?;
+    let state = check(&found, &mark, terms.clone())?;
+    let members = Members::new(&mark, found.applied, found.conf);
+    let initial = RaftState::new(convert::hard_state_to_raft(state), convert::conf_to_raft(members.conf()));
+    let raw = raw_node(kit, shard, PeerId(mark.peer), initial, terms, found.entries, found.applied)?;
+    Ok(Group::new(shard, kit.clone(), raw, standing, members, found.hard_state))
+}
+
+/// A replica that takes no part, or waits for its first snapshot. It has no log; if it had written one, its id had
+/// become a member by a snapshot first.
+fn outsider(
+    kit: &Arc<Kit>,
+    shard: ShardId,
+    standing: Standing,
+    mark: &Mark,
+    found: HardState,
+) -> Result<Group, RecoverError> {
+    // What a removed replica once promised binds nobody: its id is never used again.
+    let state = if standing == Standing::Fresh { found } else { HardState::default() };
+    let initial = RaftState::new(convert::hard_state_to_raft(state), ConfState::default());
+    let raw = raw_node(kit, shard, PeerId(mark.peer), initial, Terms::new(0, 0), Vec::new(), 0)?;
+    let mark = Mark { index: 0, term: 0, conf: Conf::default(), ..mark.clone() };
+    Ok(Group::new(shard, kit.clone(), raw, standing, Members::new(&mark, 0, None), found))
+}
+
+/// A raft node with a log.
+pub(super) fn raw_node(
+    kit: &Kit,
+    shard: ShardId,
+    peer: PeerId,
+    initial: RaftState,
+    terms: Terms,
+    tail: Vec<Entry>,
+    applied: u64,
+) -> Result<RawNode<GroupLog>, RecoverError> {
+    let mut log = GroupLog::new(shard, initial, terms, kit.older.clone());
+    let tail: Vec<_> = tail.into_iter().map(convert::entry_to_raft).collect();
     log.append(&tail);
     let logger = slog::Logger::root(slog::Discard, slog::o!());
-    let raw = RawNode::new(&guard::raft_config(config, found.applied), log, &logger)
-        .map_err(|_| RecoverError::Config("raft refuses the configuration"))?;
-    let timeouts = ElectionTimeouts::new(seed, shard, config.node.0, config, place(config, shard));
-    Ok(Group::new(shard, raw, timeouts, found.hard_state, config.proposals_max))
+    // Raft wants some id even where this node is no member; nothing is ever sent under it.
+    let peer = if peer == PeerId::NONE { PeerId(kit.config.node.0) } else { peer };
+    RawNode::new(&guard::raft_config(&kit.config, peer, applied), log, &logger)
+        .map_err(|_| RecoverError::Config("raft refuses the configuration"))
 }
 
-/// Static membership: all nodes vote in all groups.
-fn conf_state(config: &StoreConfig) -> ConfState {
-    let mut voters: Vec<u64> = config.voters.iter().map(|node| node.0).collect();
-    voters.sort_unstable();
-    ConfState::from((voters, Vec::new()))
+/// The mark of a replica that was never written to: the cluster's format says who begins.
+fn formatted(config: &StoreConfig, shard: ShardId) -> Mark {
+    let mut mark = Mark { replica: shard.0, ..Mark::default() };
+    if config.voters.contains(&config.node) {
+        mark.peer = config.node.0;
+        mark.conf = Conf::of_voters(config.voters.iter().map(|node| node.0));
+    }
+    mark
 }
 
-/// This node's place among the voters, counted from the group's preferred leader.
-fn place(config: &StoreConfig, shard: ShardId) -> usize {
-    let below = config.voters.iter().filter(|voter| **voter < config.node).count();
-    let voters = config.voters.len();
-    (below + voters - shard.0 as usize % voters) % voters
+fn standing(mark: &Mark) -> Standing {
+    match mark.peer {
+        0 => Standing::Passive,
+        peer if mark.conf.contains(peer) => Standing::Member,
+        _ if mark.index == 0 => Standing::Fresh,
+        _ => Standing::Passive, // It was removed, and keeps its id so that no newer replica takes it again.
+    }
 }
 
 fn bad(shard: ShardId, why: &'static str) -> RecoverError {
@@ -56,13 +94,16 @@ fn bad(shard: ShardId, why: &'static str) -> RecoverError {
 }
 
 /// The terms of the entries before the tail.
-fn older_terms(found: &RecoveredGroup) -> Result<Terms, RecoverError> {
+fn older_terms(found: &RecoveredGroup, mark: &Mark) -> Result<Terms, RecoverError> {
     let bad = |why| bad(found.shard, why);
-    if found.first_index != 1 {
-        return Err(bad("the log is truncated, which this version never does"));
+    if found.first_index != mark.index + 1 {
+        return Err(bad("the log does not begin where its mark says"));
     }
-    let mut terms = Terms::new(0, 0);
-    let tail_first = found.entries.first().map_or(1, |entry| entry.index);
+    if mark.index > limits::INDEX_MAX || (mark.index == 0) != (mark.term == 0) {
+        return Err(bad("the mark is no place in a log"));
+    }
+    let mut terms = Terms::new(mark.index, mark.term);
+    let tail_first = found.entries.first().map_or(found.first_index, |entry| entry.index);
     for (i, run) in found.terms.iter().enumerate() {
         let end = found.terms.get(i + 1).map_or(tail_first, |next| next.first_index);
         if run.first_index != terms.last_index() + 1 || end <= run.first_index || end > tail_first {
@@ -80,15 +121,15 @@ fn older_terms(found: &RecoveredGroup) -> Result<Terms, RecoverError> {
 
 /// Checks the tail and what it must hold; returns the hard state to begin with, its commit index raised to what the
 /// flushed state has applied (the log may have lost an unsynced commit index, never the entry).
-fn check(found: &RecoveredGroup, mut terms: Terms) -> Result<HardState, RecoverError> {
+fn check(found: &RecoveredGroup, mark: &Mark, mut terms: Terms) -> Result<HardState, RecoverError> {
     let bad = |why| bad(found.shard, why);
     let tail_first = terms.last_index() + 1;
     for (entry, index) in found.entries.iter().zip(tail_first..) {
         if entry.index != index || !terms.extend(index, entry.term) {
             return Err(bad("the tail is not a log"));
         }
-        if entry.kind != EntryKind::Normal {
-            return Err(bad("the log changes its members, which this version cannot apply"));
+        if !is_entry(entry) {
+            return Err(bad("an entry changes the members in a way that cannot be read"));
         }
     }
     let (state, last, applied) = (found.hard_state, terms.last_index(), found.applied);
@@ -97,6 +138,9 @@ fn check(found: &RecoveredGroup, mut terms: Terms) -> Result<HardState, RecoverE
     }
     if last > limits::INDEX_MAX || state.term > limits::TERM_MAX {
         return Err(bad("a number is beyond its limit"));
+    }
+    if applied < mark.index {
+        return Err(RecoverError::AppliedBehindLog { shard: found.shard, applied, base: mark.index });
     }
     if applied > 0 && (applied > last || terms.term(applied) != Some(found.applied_term)) {
         return Err(RecoverError::AppliedNotInLog { shard: found.shard, applied, term: found.applied_term });
@@ -111,12 +155,19 @@ fn check(found: &RecoveredGroup, mut terms: Terms) -> Result<HardState, RecoverE
     Ok(HardState { commit, ..state })
 }
 
+fn is_entry(entry: &Entry) -> bool {
+    match entry.kind {
+        EntryKind::Normal => true,
+        EntryKind::ConfChange => false,
+        EntryKind::ConfChangeV2 => conf_change::decode(&entry.data).is_ok(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use throng_wire::ids::NodeId;
 
     use super::*;
-    use crate::entry::Entry;
     use crate::store::config::{NoLog, TermRun};
 
     fn entry(index: u64, term: u64) -> Entry {
@@ -139,7 +190,7 @@ mod tests {
         let config = StoreConfig::new(NodeId(2), vec![NodeId(1), NodeId(2), NodeId(3)], 4);
         let mut found = found();
         change(&mut found);
-        group(&config, 1, found, Arc::new(NoLog))
+        group(&Arc::new(Kit { config, seed: 1, older: Arc::new(NoLog) }), found)
     }
 
     #[track_caller]
@@ -195,12 +246,65 @@ mod tests {
         }
     }
 
+    /// The same with entries 1 and 2 truncated.
+    fn truncated(found: &mut RecoveredGroup) {
+        let conf = Conf::of_voters([1, 2, 3]);
+        found.mark = Some(Mark { index: 2, term: 1, peer: 2, replica: 2, conf, ..Mark::default() });
+        found.first_index = 3;
+        found.terms.clear();
+    }
+
     #[test]
-    fn places_count_from_the_preferred_node() {
-        let place_of = |node: u64, shard| {
-            place(&StoreConfig::new(NodeId(node), vec![NodeId(3), NodeId(1), NodeId(2)], 9), ShardId(shard))
+    fn a_truncated_log_recovers_where_state_and_mark_meet() {
+        let group = recover(truncated).map_err(|error| error.to_string()).expect("sound");
+        assert_eq!(group.log().terms().first_index(), 3);
+        // All that was applied may be gone from the log, down to the very entry.
+        let bare = |found: &mut RecoveredGroup| {
+            truncated(found);
+            found.mark.as_mut().expect("it has one").index = 4;
+            found.mark.as_mut().expect("it has one").term = 2;
+            found.first_index = 5;
+            found.entries.drain(..2);
         };
-        let shard_4: Vec<_> = (1..=3).map(|node| place_of(node, 4)).collect();
-        assert_eq!(shard_4, [2, 0, 1], "shard 4 prefers the second of three");
+        assert!(recover(bare).is_ok());
+        let behind = refused(|found| {
+            bare(found);
+            (found.applied, found.applied_term) = (3, 2);
+        });
+        assert!(matches!(behind, RecoverError::AppliedBehindLog { applied: 3, base: 4, .. }), "{behind}");
+        let other = refused(|found| {
+            bare(found);
+            found.applied_term = 1;
+        });
+        assert!(matches!(other, RecoverError::AppliedNotInLog { applied: 4, .. }), "{other}");
+    }
+
+    #[test]
+    fn marks_that_contradict_the_log_are_refused() {
+        let changes: [fn(&mut Mark); 3] = [|mark| mark.index = 1, |mark| mark.term = 0, |mark| mark.term = 4];
+        for (i, change) in changes.into_iter().enumerate() {
+            let error = refused(|found| {
+                truncated(found);
+                change(found.mark.as_mut().expect("it has one"));
+            });
+            assert!(matches!(error, RecoverError::BadLog { .. }), "change {i}");
+        }
+    }
+
+    #[test]
+    fn replicas_that_are_no_members_wait_without_a_log() {
+        let joined = StoreConfig::new(NodeId(9), vec![NodeId(1)], 4);
+        let kit = Arc::new(Kit { config: joined, seed: 1, older: Arc::new(NoLog) });
+        let stand = |mark: Option<Mark>| {
+            let found = RecoveredGroup { mark, ..RecoveredGroup::empty(ShardId(2)) };
+            group(&kit, found).map_err(|error| error.to_string()).expect("sound").members().peer()
+        };
+        assert_eq!(stand(None), PeerId::NONE);
+        let peer = PeerId::new(NodeId(9), 70).expect("in range");
+        let fresh = Mark { peer: peer.0, replica: limits::NO_REPLICA, ..Mark::default() };
+        assert_eq!((stand(Some(fresh.clone())), standing(&fresh)), (peer, Standing::Fresh));
+        let conf = Conf::of_voters([1]);
+        let removed = Mark { index: 90, term: 3, conf, ..fresh };
+        assert_eq!((stand(Some(removed.clone())), standing(&removed)), (peer, Standing::Passive));
     }
 }

@@ -7,7 +7,7 @@ use super::config::TermRun;
 /// Invariant: runs rise in index and in term, and the first run begins at `first`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Terms {
-    /// Index and term of the entry before the first: 0 and 0 until logs are truncated.
+    /// Index and term of the entry before the first: 0 and 0 if nothing was truncated.
     base: (u64, u64),
     runs: Vec<TermRun>,
     last: u64,
@@ -68,6 +68,18 @@ impl Terms {
         self.last = self.last.min(index - 1);
     }
 
+    /// Forgets the entries through `index`, which must be known.
+    pub(super) fn forget(&mut self, index: u64) {
+        let term = self.term(index).expect("only known entries are forgotten");
+        let after = self.runs.partition_point(|run| run.first_index <= index + 1);
+        let keeps_run = self.last > index && after > 0;
+        self.runs.drain(..if keeps_run { after - 1 } else { after });
+        if let Some(first) = self.runs.first_mut().filter(|_| keeps_run) {
+            first.first_index = index + 1;
+        }
+        self.base = (index, term);
+    }
+
     /// The highest index at or below `index` whose term is at most `term`: where a log that has `term` at `index` can
     /// agree with this one at best.
     pub(super) fn agreement(&self, index: u64, term: u64) -> u64 {
@@ -120,6 +132,22 @@ mod tests {
         assert_eq!(terms.term(2), Some(9));
         terms.truncate(1);
         assert_eq!((terms.last_index(), terms.last_term()), (0, 0));
+    }
+
+    #[test]
+    fn forgetting_moves_the_base_and_nothing_else() {
+        for base in 0..=6 {
+            let mut terms = sample();
+            terms.forget(base);
+            assert_eq!((terms.first_index(), terms.last_index(), terms.last_term()), (base + 1, 6, 4));
+            for index in 0..8 {
+                let known = sample().term(index).filter(|_| index >= base);
+                assert_eq!(terms.term(index), known, "{index} after forgetting {base}");
+            }
+            assert!(terms.extend(7, 4) && terms.extend(8, 9));
+            terms.truncate(base + 1);
+            assert_eq!((terms.last_index(), Some(terms.last_term())), (base, sample().term(base)));
+        }
     }
 
     #[test]

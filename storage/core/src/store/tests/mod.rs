@@ -1,7 +1,10 @@
 //! Scenarios: a cluster of stores in one thread, and what must hold of it.
 
 mod basics;
+mod copies;
 mod disk;
 mod faults;
 mod guards;
+mod members;
+mod snapshots;
 mod world;

@@ -13,8 +13,9 @@ use throng_base::{Instant, Rng};
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::{RaftBatch, RaftMessage};
 
-use super::disk::{Disk, DiskGroup};
-use crate::entry::Record;
+use super::copies::{Copies, Copy};
+use super::disk::Disk;
+use crate::entry::{Conf, EntryKind, PeerId, Record};
 use crate::store::*;
 
 /// How the world treats its nodes.
@@ -54,9 +55,9 @@ pub(super) struct Node {
     pub(super) store: Option<Store>,
     pub(super) disk: Disk,
     writing: VecDeque<(PersistToken, Vec<Record>)>,
-    /// Through where each machine has applied, and through where that is flushed with which term.
+    /// Through where each machine has applied, and the copies of its state.
     pub(super) applied: BTreeMap<ShardId, u64>,
-    flushed: BTreeMap<ShardId, (u64, u64)>,
+    pub(super) copies: Copies,
     /// Grows with every start, so that late disk reports of an earlier life are known.
     life: u64,
     pub(super) open: BTreeMap<ProposalId, (ShardId, Bytes)>,
@@ -70,6 +71,16 @@ enum Event {
     Written { node: usize, life: u64 },
     Tick { node: usize, life: u64 },
     Applied { node: usize, life: u64, shard: ShardId, index: u64 },
+    Prepare { node: usize, life: u64, shard: ShardId, to: PeerId },
+    Snapshot { from: usize, to: usize, life: u64, offer: Offer },
+    Outcome { node: usize, life: u64, shard: ShardId, to: PeerId, ok: bool },
+}
+
+/// A snapshot as it travels.
+#[derive(Clone, Debug)]
+pub(super) struct Offer {
+    pub(super) message: RaftMessage,
+    pub(super) meta: SnapshotMeta,
 }
 
 /// What happened, counted.
@@ -83,6 +94,9 @@ pub(super) struct Tally {
     pub(super) reads_lost: u64,
     pub(super) crashes: u64,
     pub(super) leaders: u64,
+    pub(super) changes: u64,
+    pub(super) restored: u64,
+    pub(super) snapshots_refused: u64,
 }
 
 pub(super) struct World {
@@ -97,6 +111,10 @@ pub(super) struct World {
     next_event: u64,
     /// Directed pairs that do not hear each other.
     cut: BTreeSet<(usize, usize)>,
+    /// How many nodes the cluster was formatted with; the others wait to be added.
+    voters: usize,
+    /// Members from an index on, by shard.
+    pub(super) confs: BTreeMap<ShardId, BTreeMap<u64, Conf>>,
     /// The one truth: index to term and payload, by shard.
     pub(super) log: BTreeMap<ShardId, Vec<(u64, Bytes)>>,
     leaders: BTreeMap<(ShardId, u64), NodeId>,
@@ -105,6 +123,8 @@ pub(super) struct World {
     /// FNV-1a over every output: two runs of one seed must agree.
     pub(super) trace: u64,
     tune: fn(&mut StoreConfig),
+    /// The newest snapshots sent, for whoever wants to bring them again.
+    pub(super) offers: VecDeque<Offer>,
     /// The newest messages sent, for whoever wants to spoil them.
     pub(super) recent: VecDeque<RaftMessage>,
 }
@@ -121,7 +141,22 @@ impl World {
         weather: Weather,
         tune: fn(&mut StoreConfig),
     ) -> Self {
+        Self::with_spares(nodes, nodes, shards, seed, weather, tune)
+    }
+
+    /// A cluster formatted with the first `voters` nodes; the others wait to be added.
+    pub(super) fn with_spares(
+        voters: usize,
+        nodes: usize,
+        shards: u32,
+        seed: u64,
+        weather: Weather,
+        tune: fn(&mut StoreConfig),
+    ) -> Self {
         let mut world = Self {
+            voters,
+            confs: BTreeMap::new(),
+            offers: VecDeque::new(),
             nodes: (0..nodes).map(|_| Node::blank()).collect(),
             weather,
             now: Instant::ZERO,
@@ -147,13 +182,14 @@ impl World {
     // Life and death.
 
     pub(super) fn start(&mut self, node: usize) {
-        let voters = (1..=self.nodes.len() as u64).map(NodeId).collect();
+        let voters = (1..=self.voters as u64).map(NodeId).collect();
         let mut config = StoreConfig::new(NodeId(node as u64 + 1), voters, self.shards);
         (self.tune)(&mut config);
         let here = &mut self.nodes[node];
         assert!(here.store.is_none(), "it runs already");
-        let groups = here.disk.groups().iter().map(|(shard, group)| here.recovered(*shard, group)).collect();
-        here.applied = here.flushed.iter().map(|(shard, (index, _))| (*shard, *index)).collect();
+        let groups: Vec<_> =
+            here.disk.groups().iter().map(|(shard, group)| here.copies.recovered(*shard, group)).collect();
+        here.applied = groups.iter().map(|group| (group.shard, group.applied)).collect();
         let store = Store::new(config, self.seed, self.now, groups, Box::new(here.disk.clone()));
         here.store = Some(store.expect("what was synced suffices"));
         here.tick_at = None;
@@ -176,11 +212,57 @@ impl World {
     /// Makes what the machines applied durable, as far as the log on disk supports it or not: the state's flush and
     /// the log's sync are independent.
     pub(super) fn flush(&mut self, node: usize) {
+        let shards: Vec<_> = self.nodes[node].applied.keys().copied().collect();
+        shards.into_iter().for_each(|shard| drop(self.flush_shard(node, shard)));
+    }
+
+    /// Makes one machine's state durable and tells the store. Returns what is durable.
+    fn flush_shard(&mut self, node: usize, shard: ShardId) -> Option<Copy> {
+        let applied = self.nodes[node].applied.get(&shard).copied().filter(|index| *index > 0)?;
+        let copy = self.copy_at(shard, applied);
         let here = &mut self.nodes[node];
-        for (shard, index) in &here.applied {
-            let term = self.log[shard][*index as usize - 1].0;
-            here.flushed.insert(*shard, (*index, term));
+        let is_current = here.copies.flush(shard, copy.clone(), &here.disk.group(shard));
+        if is_current {
+            self.input(node, |store, now| store.handle_flushed(now, shard, applied));
         }
+        Some(copy)
+    }
+
+    fn copy_at(&self, shard: ShardId, index: u64) -> Copy {
+        let term = self.log[&shard][index as usize - 1].0;
+        Copy { index, term, conf: self.conf_at(shard, index) }
+    }
+
+    /// The members as of an entry.
+    pub(super) fn conf_at(&self, shard: ShardId, index: u64) -> Conf {
+        let known = self.confs.get(&shard).and_then(|confs| confs.range(..=index).next_back());
+        known.map_or_else(|| Conf::of_voters(1..=self.voters as u64), |(_, conf)| conf.clone())
+    }
+
+    /// The members as one node knows them.
+    pub(super) fn conf_of(&self, node: usize, shard: ShardId) -> Conf {
+        self.nodes[node].store.as_ref().map(|store| store.conf(shard)).unwrap_or_default()
+    }
+
+    /// The members as of everything that is committed.
+    pub(super) fn newest_conf(&self, shard: ShardId) -> Conf {
+        self.conf_at(shard, u64::MAX)
+    }
+
+    pub(super) fn propose_conf(
+        &mut self,
+        shard: ShardId,
+        steps: Vec<ConfStep>,
+    ) -> Option<Result<ProposalId, ProposeConfError>> {
+        let (leader, now) = (self.serving(shard)?, self.now);
+        let result = self.nodes[leader].store.as_mut()?.propose_conf(now, shard, steps);
+        if let Ok(id) = result {
+            self.tally.proposed += 1;
+            // Open without a payload: nobody but the store knows the bytes.
+            self.nodes[leader].open.insert(id, (shard, Bytes::new()));
+        }
+        self.drain(leader);
+        Some(result)
     }
 
     // Network.
@@ -269,6 +351,13 @@ impl World {
             Event::Applied { node, life, shard, index } if self.nodes[node].life == life => {
                 self.apply(node, shard, index);
             }
+            Event::Prepare { node, life, shard, to } if self.nodes[node].life == life => {
+                self.prepare(node, shard, to)
+            }
+            Event::Snapshot { from, to, life, offer } => self.snapshot(from, to, life, offer),
+            Event::Outcome { node, life, shard, to, ok } if self.nodes[node].life == life => {
+                self.input(node, |store, now| store.snapshot_sent(now, shard, to, ok));
+            }
             _ => (), // Of an earlier life.
         }
     }
@@ -343,10 +432,25 @@ impl World {
                 }
             }
             StoreOutput::Send { node: to, batch } => self.send(node, to, batch),
-            StoreOutput::Truncate { .. }
-            | StoreOutput::SnapshotWanted { .. }
-            | StoreOutput::SendSnapshot { .. }
-            | StoreOutput::Restored { .. } => panic!("nobody asked for this"),
+            StoreOutput::Truncate { shard, mark } => {
+                let here = &mut self.nodes[node];
+                assert!(here.copies.covers(shard, mark.replica, mark.index), "what a restart needs stays");
+                assert_eq!(mark.conf, self.conf_at(shard, mark.index));
+                self.nodes[node].disk.groups().entry(shard).or_default().mark(&mark);
+            }
+            StoreOutput::SnapshotWanted { shard, to } => {
+                let (delay, life) = (self.jitter(Duration::from_millis(30)), self.nodes[node].life);
+                self.schedule(delay, Event::Prepare { node, life, shard, to });
+            }
+            StoreOutput::SendSnapshot { to, message, meta, .. } => {
+                self.send_snapshot(node, to, Offer { message, meta })
+            }
+            StoreOutput::Restored { shard, mark } => {
+                let here = &mut self.nodes[node];
+                here.copies.restore(shard, &mark);
+                here.applied.insert(shard, if mark.replica == limits::NO_REPLICA { 0 } else { mark.index });
+                self.tally.restored += u64::from(mark.replica != limits::NO_REPLICA);
+            }
             StoreOutput::Committed { shard, entries } => self.committed(node, shard, entries),
             StoreOutput::ReadReady { shard, read, index } => self.read_ready(node, shard, read, index),
             StoreOutput::Lost { shard, proposals, reads } => {
@@ -362,6 +466,71 @@ impl World {
             }
             StoreOutput::Role { shard, leader, term, .. } => self.check_role(shard, leader, term),
         }
+    }
+
+    // Snapshots.
+
+    fn prepare(&mut self, node: usize, shard: ShardId, to: PeerId) {
+        if self.rng.chance(self.weather.lost_per_million) {
+            self.input(node, |store, now| store.snapshot_sent(now, shard, to, false));
+        } else if let Some(copy) = self.flush_shard(node, shard) {
+            let meta = SnapshotMeta { index: copy.index, term: copy.term, conf: copy.conf };
+            self.input(node, |store, now| store.snapshot_prepared(now, shard, to, meta));
+        }
+    }
+
+    fn send_snapshot(&mut self, from: usize, to: PeerId, offer: Offer) {
+        assert_eq!((offer.message.index, offer.message.log_term), (offer.meta.index, offer.meta.term));
+        self.check_message(from, &offer.message);
+        self.offers.push_back(offer.clone());
+        self.offers.drain(..self.offers.len().saturating_sub(50));
+        let to = to.node().0 as usize - 1;
+        let (delay, life) = (self.jitter(self.weather.net_delay * 4), self.nodes[to].life);
+        self.schedule(delay, Event::Snapshot { from, to, life, offer });
+    }
+
+    fn snapshot(&mut self, from: usize, to: usize, life: u64, offer: Offer) {
+        let (shard, peer) = (offer.message.shard, PeerId(offer.message.to));
+        let lost = self.cut.contains(&(from, to)) || self.rng.chance(self.weather.lost_per_million);
+        let ok = self.nodes[to].life == life && !lost && self.bring(from, to, offer);
+        let (delay, life) = (self.jitter(self.weather.net_delay), self.nodes[from].life);
+        self.schedule(delay, Event::Outcome { node: from, life, shard, to: peer, ok });
+    }
+
+    /// A snapshot of everything that is committed, as a leader would send it.
+    pub(super) fn offer(&self, from: usize, to: usize, shard: ShardId) -> Offer {
+        let copy = self.copy_at(shard, self.log[&shard].len() as u64);
+        let peer = |node: usize| self.nodes[node].store.as_ref().expect("it runs").peer(shard).0;
+        let message = RaftMessage {
+            shard,
+            kind: MessageType::MsgSnapshot as u32,
+            from: peer(from),
+            to: peer(to),
+            term: self.nodes[from].store.as_ref().expect("it runs").term(shard),
+            index: copy.index,
+            log_term: copy.term,
+            ..RaftMessage::default()
+        };
+        Offer { message, meta: SnapshotMeta { index: copy.index, term: copy.term, conf: copy.conf } }
+    }
+
+    /// Brings a whole snapshot to a node. Whether it was taken.
+    pub(super) fn bring(&mut self, from: usize, to: usize, Offer { message, meta }: Offer) -> bool {
+        let shard = message.shard;
+        let copy = Copy { index: meta.index, term: meta.term, conf: meta.conf.clone() };
+        assert_eq!(copy, self.copy_at(shard, meta.index), "a snapshot is a state of the one truth");
+        let Some(wanted) = self.nodes[to].store.as_ref().map(|store| store.wants_snapshot(&message)) else {
+            return false;
+        };
+        let replica = self.nodes[to].copies.receive(shard, copy);
+        let from = NodeId(from as u64 + 1);
+        let taken = self.input(to, |store, now| store.handle_snapshot(now, from, message, &meta, replica));
+        assert!(wanted || taken == Some(false), "what is not wanted is not taken");
+        if taken == Some(false) {
+            self.nodes[to].copies.drop_copy(shard, replica);
+            self.tally.snapshots_refused += 1;
+        }
+        taken == Some(true)
     }
 
     // Using it.
@@ -402,9 +571,13 @@ impl World {
     /// All running nodes have applied all that any has.
     pub(super) fn is_even(&self) -> bool {
         let all = |node: &Node| {
-            self.log
-                .iter()
-                .all(|(shard, log)| node.applied.get(shard).copied().unwrap_or(0) == log.len() as u64)
+            let is_member = |shard: &ShardId| {
+                let store = node.store.as_ref().expect("it runs");
+                self.newest_conf(*shard).contains(store.peer(*shard).0)
+            };
+            self.log.iter().all(|(shard, log)| {
+                !is_member(shard) || node.applied.get(shard).copied().unwrap_or(0) == log.len() as u64
+            })
         };
         self.nodes.iter().filter(|node| node.store.is_some()).all(all)
     }
@@ -413,15 +586,23 @@ impl World {
 
     fn committed(&mut self, node: usize, shard: ShardId, entries: Vec<Committed>) {
         let last = entries.last().expect("never empty").index;
+        let mut changes = false;
         for entry in entries {
             self.check_committed(shard, &entry);
             if let Some(id) = entry.proposal {
                 let open = self.nodes[node].open.remove(&id);
-                assert_eq!(open, Some((shard, entry.payload)), "it was open, and this is what was proposed");
+                let is_conf = entry.kind == EntryKind::ConfChangeV2;
+                let payload = if is_conf { Bytes::new() } else { entry.payload.clone() };
+                assert_eq!(open, Some((shard, payload)), "it was open, and this is what was proposed");
                 self.tally.committed += 1;
             }
+            if entry.kind == EntryKind::ConfChangeV2 {
+                changes = true;
+                self.apply_conf(node, shard, &entry);
+            }
         }
-        if self.rng.chance(self.weather.late_apply_per_million) {
+        // Changes are applied in their place; a report of older entries must not come after them.
+        if !changes && self.rng.chance(self.weather.late_apply_per_million) {
             let (delay, life) = (self.jitter(Duration::from_millis(30)), self.nodes[node].life);
             self.schedule(delay, Event::Applied { node, life, shard, index: last });
         } else {
@@ -432,11 +613,25 @@ impl World {
         }
     }
 
+    fn apply_conf(&mut self, node: usize, shard: ShardId, entry: &Committed) {
+        let now = self.now;
+        let store = self.nodes[node].store.as_mut().expect("it runs");
+        store.handle_applied(now, shard, entry.index - 1);
+        let conf = store.apply_conf(shard, entry.index, &entry.payload).expect("the leader checked it");
+        let again = store.apply_conf(shard, entry.index, &entry.payload);
+        assert!(matches!(again, Err(ApplyConfError::Order { .. })), "exactly once");
+        store.handle_applied(now, shard, entry.index);
+        assert!(conf.is_sound() && !conf.is_empty(), "{conf:?}");
+        let confs = self.confs.entry(shard).or_default();
+        if !confs.contains_key(&entry.index) {
+            self.tally.changes += 1;
+        }
+        let known = confs.entry(entry.index).or_insert_with(|| conf.clone());
+        assert_eq!(*known, conf, "everybody agrees on the members");
+    }
+
     /// Everybody agrees, nothing commits twice, and what is committed is durable on a majority.
     fn check_committed(&mut self, shard: ShardId, entry: &Committed) {
-        let durable = |node: &&Node| {
-            node.disk.groups().get(&shard).and_then(|group| group.term(entry.index)) == Some(entry.term)
-        };
         let log = self.log.entry(shard).or_default();
         if entry.index <= log.len() as u64 {
             let known = &log[entry.index as usize - 1];
@@ -444,10 +639,28 @@ impl World {
             return;
         }
         assert_eq!(entry.index, log.len() as u64 + 1, "no gaps");
-        assert!(entry.payload.is_empty() || self.payloads.insert(entry.payload.clone()), "committed twice");
+        let is_once = entry.payload.is_empty() || entry.kind == EntryKind::ConfChangeV2;
+        assert!(is_once || self.payloads.insert(entry.payload.clone()), "committed twice");
         log.push((entry.term, entry.payload.clone()));
-        let copies = self.nodes.iter().filter(durable).count();
-        assert!(copies * 2 > self.nodes.len(), "entry {} of shard {shard} is on {copies} disks", entry.index);
+        self.check_durable(shard, entry);
+    }
+
+    /// An entry is on the disks of a majority of the members it was committed by: those as of some place before it.
+    fn check_durable(&self, shard: ShardId, entry: &Committed) {
+        let has = |peer: u64| {
+            let node = &self.nodes[PeerId(peer).node().0 as usize - 1];
+            let group = node.disk.group(shard);
+            let held = group.mark.as_ref().map_or(PeerId(peer).node().0, |mark| mark.peer);
+            held == peer && (group.term(entry.index) == Some(entry.term) || group.base() > entry.index)
+        };
+        let majority = |voters: &[u64]| {
+            voters.is_empty() || voters.iter().filter(|peer| has(**peer)).count() * 2 > voters.len()
+        };
+        let first = Conf::of_voters(1..=self.voters as u64);
+        let later = self.confs.get(&shard).into_iter().flat_map(|confs| confs.range(..entry.index));
+        let mut confs = later.map(|(_, conf)| conf).rev().chain([&first]).take(2);
+        let is_durable = confs.any(|conf| majority(&conf.voters) && majority(&conf.voters_outgoing));
+        assert!(is_durable, "entry {} of shard {shard} is on too few disks", entry.index);
     }
 
     fn read_ready(&mut self, node: usize, shard: ShardId, read: ReadId, index: u64) {
@@ -479,7 +692,7 @@ impl World {
     /// What a message says of its sender's disk must be true already.
     fn check_message(&self, from: usize, message: &RaftMessage) {
         let kind = convert::message_kind(message.kind).expect("raft made it");
-        let disk = self.nodes[from].disk.groups().get(&message.shard).cloned().unwrap_or_default();
+        let disk = self.nodes[from].disk.group(message.shard);
         let hard = disk.hard_state;
         match kind {
             MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse => (),
@@ -487,10 +700,10 @@ impl World {
         }
         match kind {
             MessageType::MsgAppendResponse if !message.reject && message.term == hard.term => {
-                assert!(disk.entries.len() as u64 >= message.index, "acknowledged before it was durable");
+                assert!(disk.last_index() >= message.index, "acknowledged before it was durable");
             }
             MessageType::MsgRequestVote if message.term == hard.term => {
-                assert_eq!(hard.vote, from as u64 + 1)
+                assert_eq!(hard.vote, message.from)
             }
             MessageType::MsgRequestVoteResponse if !message.reject && message.term == hard.term => {
                 assert_eq!(hard.vote, message.to, "voted before it was durable");
@@ -507,29 +720,11 @@ impl Node {
             disk: Disk::default(),
             writing: VecDeque::new(),
             applied: BTreeMap::new(),
-            flushed: BTreeMap::new(),
+            copies: Copies::default(),
             life: 0,
             open: BTreeMap::new(),
             reads: BTreeMap::new(),
             tick_at: None,
-        }
-    }
-
-    fn recovered(&self, shard: ShardId, group: &DiskGroup) -> RecoveredGroup {
-        let (applied, applied_term) = self.flushed.get(&shard).copied().unwrap_or_default();
-        // What is applied stays on disk, but for the last entry.
-        let tail_first = (applied + 1).min(group.entries.len() as u64).max(1);
-        let (older, tail) = group.entries.split_at(tail_first as usize - 1);
-        let mut terms: Vec<TermRun> =
-            older.iter().map(|entry| TermRun { first_index: entry.index, term: entry.term }).collect();
-        terms.dedup_by_key(|run| run.term);
-        RecoveredGroup {
-            hard_state: group.hard_state,
-            terms,
-            entries: tail.to_vec(),
-            applied,
-            applied_term,
-            ..RecoveredGroup::empty(shard)
         }
     }
 }

@@ -1,0 +1,180 @@
+//! What this node is in a group, and how that changes.
+//!
+//! ```text
+//!                    a leader's message to a newer id
+//!   Passive ───────────────────────────────────────────► Fresh ──── snapshot ────► Member
+//!      ▲   (never a member, or removed)      ▲  no past, no log, no vote              │
+//!      └──────────── its removal is applied ─┼───────────────────────────────────────┘
+//!                                            └──── a message to a newer id: it was removed meanwhile
+//! ```
+//!
+//! Each arrow begins a new raft node and a new log ([`Mark::reset`]), durable before anything is said under the new id.
+
+use bytes::Bytes;
+use raft::RaftState;
+use raft::eraftpb::{Message, MessageType};
+use throng_wire::peer::RaftMessage;
+
+use super::{Group, Reset};
+use crate::entry::{Conf, HardState, Mark, PeerId};
+use crate::store::convert;
+use crate::store::guard::{self, Refusal};
+use crate::store::limits;
+use crate::store::persists::{Pending, Persists};
+use crate::store::recover;
+use crate::store::terms::Terms;
+
+/// The context of a heartbeat that tells a replica that it was removed.
+const GONE: &[u8] = b"throng: gone";
+
+/// What this node is in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Standing {
+    /// It takes part.
+    Member,
+    /// It has an id and waits for its first snapshot: without it, it would not know what membership the log's first
+    /// entries began from.
+    Fresh,
+    /// It takes no part. Its raft node is never stepped.
+    Passive,
+}
+
+impl Group {
+    /// Whether a message concerns this replica, or a newer one that this node is to hold from here on.
+    pub(super) fn address(&mut self, message: &RaftMessage, persists: &mut Persists) -> Result<(), Refusal> {
+        let to = PeerId(message.to);
+        let kind = convert::message_kind(message.kind).ok_or(Refusal::Kind)?;
+        if to == self.members.peer() && self.standing != Standing::Passive {
+            if self.is_stranger(PeerId(message.from)) {
+                self.say_gone(message, kind);
+                return Err(Refusal::Stranger);
+            }
+            if kind == MessageType::MsgHeartbeat && message.context == GONE {
+                self.hear_gone(persists);
+                return Err(Refusal::Stranger);
+            }
+            return Ok(());
+        }
+        guard::check_fields(message, kind)?;
+        // Whoever leads has applied the entry that added this replica; nobody else can know the id.
+        let leads =
+            matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
+        if !leads || !self.is_newer(to) {
+            return Err(Refusal::Stranger);
+        }
+        self.become_fresh(to, persists);
+        Ok(())
+    }
+
+    /// Whether an id can be a replica that this node got after the one it knows of.
+    pub(super) fn is_newer(&self, peer: PeerId) -> bool {
+        peer.node() == self.kit.config.node && peer.incarnation() > self.members.peer().incarnation()
+    }
+
+    /// Whether a replica is no member, as far as is applied here. An id says where in the log it was added, so what
+    /// was added later than that is not mistaken for what was removed.
+    pub(super) fn is_stranger(&self, peer: PeerId) -> bool {
+        let conf = self.members.conf();
+        !conf.is_empty()
+            && !conf.contains(peer.0)
+            && peer.incarnation() <= self.applied.max(self.members.base())
+    }
+
+    /// A removed replica that asks for votes has missed its removal, and nobody replicates to it any more.
+    fn say_gone(&mut self, message: &RaftMessage, kind: MessageType) {
+        let asks = matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestVote);
+        if asks && self.is_leader() {
+            self.raw.raft.msgs.push(Message {
+                msg_type: MessageType::MsgHeartbeat,
+                from: self.members.peer().0,
+                to: message.from,
+                term: self.raw.raft.term,
+                context: Bytes::from_static(GONE),
+                ..Default::default()
+            });
+        }
+    }
+
+    /// Whoever says so has applied the removal, which is committed: that is true in every term.
+    fn hear_gone(&mut self, persists: &mut Persists) {
+        if self.standing == Standing::Member && !self.is_resetting() {
+            self.become_passive(persists);
+        }
+    }
+
+    /// Begins as a member without a past.
+    fn become_fresh(&mut self, peer: PeerId, persists: &mut Persists) {
+        let mark = Mark { peer: peer.0, replica: limits::NO_REPLICA, reset: true, ..Mark::default() };
+        self.standing = Standing::Fresh;
+        self.begin_life(mark, HardState::default(), persists);
+    }
+
+    /// Ends as a member. The id stays on record so that it is never used again.
+    pub(super) fn become_passive(&mut self, persists: &mut Persists) {
+        let peer = self.members.peer().0;
+        // No entries follow, so what matters of the place is that it is one: without it this were a new replica.
+        let mark = Mark {
+            index: self.applied.max(1),
+            term: self.log().terms().term(self.applied).unwrap_or(0).max(1),
+            peer,
+            replica: limits::NO_REPLICA,
+            conf: Conf::default(),
+            reset: true,
+            is_suspect: false,
+        };
+        self.standing = Standing::Passive;
+        let state = self.saved;
+        self.begin_life(mark, state, persists);
+    }
+
+    /// Whether this replica has applied its own removal and has nothing left to do.
+    pub(in crate::store) fn has_left(&self) -> bool {
+        self.standing == Standing::Member
+            && !self.is_resetting()
+            && !self.members.conf().contains(self.members.peer().0)
+            && self.applied == self.handed
+            && self.applied == self.raw.raft.raft_log.applied
+            && self.outstanding == 0
+            && !self.raw.has_ready()
+    }
+
+    /// Replaces the raft node. Whatever the old one still had to say is dropped.
+    fn begin_life(&mut self, mark: Mark, saved: HardState, persists: &mut Persists) {
+        let raw = recover::raw_node(
+            &self.kit,
+            self.shard,
+            PeerId(mark.peer),
+            RaftState::default(),
+            Terms::new(0, 0),
+            Vec::new(),
+            0,
+        );
+        self.raw = raw.expect("raft took this configuration at the start");
+        self.life += 1;
+        self.members.reset(&Mark { index: 0, conf: Conf::default(), ..mark.clone() });
+        (self.handed, self.applied, self.flushed) = (0, 0, 0);
+        (self.last_number, self.barrier, self.campaigns) = (0, 0, 0);
+        self.flights.clear();
+        self.hand_over = None;
+        self.restored = None;
+        self.saved = saved;
+        // The first messages of the new life wait for the mark.
+        let pending = Pending { shard: self.shard, life: self.life, number: 0 };
+        self.last_token = persists.add(pending, Some(saved), Some(mark.clone()), Vec::new());
+        self.outstanding = 1;
+        self.reset = Some(Reset { number: 0, mark });
+        self.members_changed();
+        self.touched();
+    }
+
+    /// A new beginning is durable once its `Ready` is.
+    pub(super) fn reset_durable(&mut self, number: u64) {
+        let Some(reset) = self.reset.take_if(|reset| reset.number <= number) else { return };
+        if reset.number > 0 {
+            self.applied = reset.mark.index;
+            self.flushed = reset.mark.index;
+            self.raw.advance_apply_to(self.applied);
+        }
+        self.restored = Some(reset.mark);
+    }
+}
