@@ -2,6 +2,8 @@
 
 #[path = "driver/crash.rs"]
 mod crash;
+#[path = "driver/damage.rs"]
+mod damage;
 #[path = "driver/kit.rs"]
 mod kit;
 #[path = "driver/log.rs"]
@@ -10,3 +12,5 @@ mod log;
 mod open;
 #[path = "driver/state.rs"]
 mod state;
+#[path = "driver/views.rs"]
+mod views;
