@@ -1,4 +1,4 @@
-//! How retention gives space back: events removed one by one, or by range.
+//! How retention gives space back: events removed one by one, or by range, in one flush or in many.
 //!
 //! ```text
 //! cargo run --release -p throng-storage --example retention_space [DIR] [CHANNELS] [EVENTS]
@@ -18,6 +18,15 @@ use throng_wire::ids::NodeId;
 
 type Failure = Box<dyn std::error::Error>;
 
+/// How events are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    OneByOne,
+    ByRange,
+    /// With a flush after every hundred, as a leader proposes them over many turns.
+    ByRangeInTurns,
+}
+
 const STEP: u64 = 512;
 const FLUSH_BYTES: usize = 8 << 20;
 
@@ -27,23 +36,23 @@ fn main() -> Result<(), Failure> {
     let channels = args.next().map_or(Ok(500), |n| n.parse())?;
     let events = args.next().map_or(Ok(2_000), |n| n.parse())?;
     println!("{channels} channels of {events} events");
-    for by_range in [false, true] {
+    for how in [How::OneByOne, How::ByRange, How::ByRangeInTurns] {
         let dir = dir.join(format!("retention-space.{}", std::process::id()));
-        let done = measure(&dir, channels, events, by_range);
+        let done = measure(&dir, channels, events, how);
         std::fs::remove_dir_all(&dir)?;
         done?;
     }
     Ok(())
 }
 
-fn measure(dir: &Path, channels: u64, events: u64, by_range: bool) -> Result<(), Failure> {
-    println!("removed {}", if by_range { "by range" } else { "one by one" });
+fn measure(dir: &Path, channels: u64, events: u64, how: How) -> Result<(), Failure> {
+    println!("{how:?}");
     let opened = open(dir, &OpenOptions::new([1; 16], NodeId(1), 64))?;
     let mut store =
         Store { state: opened.state, dir: dir.join("state"), open: Vec::new(), bytes: 0, channels };
     store.phase("filled", 1, |store| store.fill(0, events))?;
     let floor = events / 10 * 9;
-    store.phase("dropped nine tenths", floor, |store| store.drop_below(floor, by_range))?;
+    store.phase("dropped nine tenths", floor, |store| store.drop_below(floor, how))?;
     store.phase("idle for 5 s", floor, |_| {
         std::thread::sleep(Duration::from_secs(5));
         Ok(())
@@ -103,12 +112,16 @@ impl Store {
         Ok(())
     }
 
-    fn drop_below(&mut self, floor: u64, by_range: bool) -> Result<(), Failure> {
+    fn drop_below(&mut self, floor: u64, how: How) -> Result<(), Failure> {
         for step in (0..floor).step_by(STEP as usize) {
             let end = floor.min(step + STEP);
             for channel in 0..self.channels {
-                if by_range {
+                if how != How::OneByOne {
                     self.add(Change::DeleteRange(Table::Events, key(channel, step), key(channel, end)))?;
+                    if how == How::ByRangeInTurns && channel % 100 == 99 {
+                        self.write()?;
+                        self.state.flush_all()?;
+                    }
                     continue;
                 }
                 for seq in step..end {
