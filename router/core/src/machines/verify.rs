@@ -158,7 +158,8 @@ impl Check {
         self.seen(Table::Objects, key, value);
         let Some(id) = keys::channel_of_head(key) else {
             let bad = keys::tag_of(key).ok_or(Corrupt("key")).and_then(|tag| check_row(tag, value));
-            return Ok(self.unreadable(Table::Objects, key, bad));
+            self.unreadable(Table::Objects, key, bad);
+            return Ok(());
         };
         match Channel::head_only(id, value, Keyed::new(0), self.shards) {
             Ok(channel) => {

@@ -64,7 +64,8 @@ fn replicas_with_the_same_entries_have_the_same_digest_and_others_do_not() {
     assert_eq!(of(&one), of(&other));
     one.one(send(channel(1), user(2), 1, "a"));
     other.one(send(channel(1), user(2), 1, "b"));
-    (one.flush(), other.flush());
+    one.flush();
+    other.flush();
     assert_eq!(of(&one).applied, of(&other).applied);
     assert_ne!(of(&one).digest, of(&other).digest);
 }
