@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use throng_base::Full;
 use throng_gateway_core::{Claims, GatewayConfig};
+use throng_runtime::tls::PeerTls;
 use throng_wire::link::{GatewayId, ToRouter};
 use throng_wire::{Code, NodeId};
 
@@ -37,6 +38,8 @@ pub struct RemoteRouters {
     pub shards: u32,
     /// Our name, for the logs of the other side.
     pub name: String,
+    /// Credentials for the links; without, they are in the clear (loopback only).
+    pub tls: Option<PeerTls>,
 }
 
 /// Where the routers are.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 use throng_base::{Instant, Key};
 use throng_router_core::{FlushToken, Output, PeerMessage, Router};
+use throng_runtime::tls::PeerTls;
 use throng_runtime::{Clock, Event, Interest, Poller, Waker, unix_millis};
 use throng_storage_core::entry::Record;
 use throng_storage_core::state::{StateRead, WriteBatch};
@@ -33,6 +34,8 @@ pub struct DriverConfig {
     pub listen: SocketAddr,
     /// The other nodes.
     pub peers: BTreeMap<NodeId, SocketAddr>,
+    /// Credentials for links to and from them; without, links are in the clear (loopback only).
+    pub tls: Option<PeerTls>,
     /// For jitter.
     pub seed: u64,
 }
@@ -95,11 +98,12 @@ impl<S: StateRead> Driver<S> {
             shards: config.shards,
             node_name: format!("node {}", config.node),
         };
-        let inbound = Inbound::new(config.listen, hello.clone())?;
+        let nodes = config.peers.keys().copied().collect();
+        let inbound = Inbound::new(config.listen, hello.clone(), config.tls.clone(), nodes)?;
         let poller = Poller::new()?;
         poller.register(&waker, TOKEN_WAKER, Interest::Read)?;
         poller.register(inbound.listener(), TOKEN_LISTENER, Interest::Read)?;
-        let peers = Peers::new(hello, config.peers, config.seed, clock.now());
+        let peers = Peers::new(hello, config.tls, config.peers, config.seed, clock.now());
         Ok(Self {
             router,
             drivers,

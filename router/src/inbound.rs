@@ -1,14 +1,18 @@
 //! Connections to the peer port: other nodes, and gateways of other processes.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 
 use throng_base::{Instant, Key, Slab};
-use throng_runtime::{Accepted, FrameLink, Interest, ListenOptions, Poller, accept, listen};
+use throng_runtime::tls::{PeerKind, PeerName, PeerTls};
+use throng_runtime::{
+    Accepted, FrameLink, Interest, LinkError, ListenOptions, Poller, Stream, accept, listen,
+};
 use throng_wire::link::{GatewayId, ToGateway, ToRouter};
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRefused, PeerRole, RaftBatch, RouterMessage};
 use throng_wire::{Code, NodeId};
 
-use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, LINK_LIMITS};
+use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, LINK_LIMITS, STRANGERS_MAX};
 
 enum Who {
     Unknown { deadline: Instant },
@@ -18,6 +22,7 @@ enum Who {
 
 struct Connection {
     link: FrameLink,
+    address: SocketAddr,
     who: Who,
     writes_watched: bool,
 }
@@ -35,13 +40,22 @@ pub(crate) enum Arrived {
 pub(crate) struct Inbound {
     listener: TcpListener,
     hello: PeerHello,
+    /// Our credentials; without them links are in the clear.
+    tls: Option<PeerTls>,
+    /// The membership table: numbers of the other nodes.
+    nodes: BTreeSet<NodeId>,
     connections: Slab<Connection>,
 }
 
 impl Inbound {
-    pub(crate) fn new(address: SocketAddr, hello: PeerHello) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        address: SocketAddr,
+        hello: PeerHello,
+        tls: Option<PeerTls>,
+        nodes: BTreeSet<NodeId>,
+    ) -> std::io::Result<Self> {
         let listener = listen(address, ListenOptions::default())?;
-        Ok(Self { listener, hello, connections: Slab::new(INBOUND_MAX) })
+        Ok(Self { listener, hello, tls, nodes, connections: Slab::new(INBOUND_MAX) })
     }
 
     pub(crate) fn listener(&self) -> &TcpListener {
@@ -53,20 +67,8 @@ impl Inbound {
         for _ in 0..64 {
             match accept(&self.listener) {
                 Ok(Accepted::Connection(stream, address)) => {
-                    let link = FrameLink::new(stream, LINK_LIMITS);
-                    let who = Who::Unknown { deadline: now + HELLO_TIMEOUT };
-                    let Ok(key) = self.connections.insert(Connection { link, who, writes_watched: false })
-                    else {
-                        tracing::warn!(%address, "peer connection refused: {INBOUND_MAX} are open");
-                        continue;
-                    };
-                    let registered = self
-                        .connections
-                        .get(key)
-                        .is_some_and(|c| poller.register(&c.link, token(key), Interest::Read).is_ok());
-                    if !registered {
-                        self.connections.remove(key);
-                    }
+                    self.make_room_for_stranger();
+                    self.greet(now, stream, address, poller, &token);
                 }
                 Ok(Accepted::Blocked | Accepted::Exhausted) => return,
                 Err(error) => {
@@ -74,6 +76,46 @@ impl Inbound {
                     return;
                 }
             }
+        }
+    }
+
+    fn greet(
+        &mut self,
+        now: Instant,
+        stream: Stream,
+        address: SocketAddr,
+        poller: &Poller,
+        token: impl Fn(Key) -> u64,
+    ) {
+        let session = match self.tls.as_ref().map(PeerTls::accept).transpose() {
+            Ok(session) => session,
+            Err(error) => return tracing::error!(%error, "no TLS session for a peer"),
+        };
+        let link = FrameLink::new(stream, session, LINK_LIMITS);
+        let who = Who::Unknown { deadline: now + HELLO_TIMEOUT };
+        let Ok(key) = self.connections.insert(Connection { link, address, who, writes_watched: false })
+        else {
+            return tracing::warn!(%address, "peer connection refused: {INBOUND_MAX} are open");
+        };
+        let connection = self.connections.get(key).expect("inserted just now");
+        if poller.register(&connection.link, token(key), Interest::Read).is_err() {
+            self.connections.remove(key);
+        }
+    }
+
+    /// Whoever has not said who it is costs a handshake and a place. So that a flood of strangers takes neither from
+    /// members, there are only so many, and the one that waits longest gives way.
+    fn make_room_for_stranger(&mut self) {
+        let strangers = self.connections.iter().filter_map(|(key, c)| match c.who {
+            Who::Unknown { deadline } => Some((deadline, key)),
+            Who::Node(_) | Who::Gateway(_) => None,
+        });
+        let (count, oldest) =
+            strangers.fold((0, None), |(count, oldest): (usize, Option<(Instant, Key)>), one| {
+                (count + 1, Some(oldest.map_or(one, |oldest| if one.0 < oldest.0 { one } else { oldest })))
+            });
+        if let Some((_, key)) = oldest.filter(|_| count >= STRANGERS_MAX) {
+            self.connections.remove(key);
         }
     }
 
@@ -117,6 +159,9 @@ impl Inbound {
         if let Some(error) = malformed {
             tracing::warn!(?error, "malformed peer frame, closing the link");
         }
+        if let (Err(error), Some(c)) = (&read, self.connections.get(key)) {
+            tell_refusal(error, c.address);
+        }
         let flushed = self.connections.get_mut(key).is_some_and(|c| c.link.flush().is_ok());
         if !keep || read.is_err() || !flushed {
             self.close(key, arrived);
@@ -150,8 +195,13 @@ impl Inbound {
 
     fn handle_hello(&mut self, key: Key, hello: &PeerHello, arrived: &mut Vec<Arrived>) -> bool {
         let Some(connection) = self.connections.get_mut(key) else { return false };
-        if let Some(reason) = refusal(&self.hello, hello) {
-            tracing::warn!(%reason, name = %hello.node_name, "peer refused");
+        let name = connection.link.peer_name();
+        let refused = refusal(&self.hello, hello)
+            .or_else(|| stranger(&self.nodes, hello.role))
+            .or_else(|| name.and_then(|name| impostor(name, &self.hello, hello.role)));
+        if let Some(reason) = refused {
+            let address = connection.address;
+            tracing::warn!(%address, %reason, name = %hello.node_name, "peer refused");
             let refused = PeerFrame::Refused(PeerRefused { code: Code::CONFLICT, reason });
             // Best effort: the connection is closed right after.
             let _ = connection.link.queue(|out| refused.encode(out));
@@ -227,4 +277,84 @@ fn refusal(own: &PeerHello, peer: &PeerHello) -> Option<String> {
         return Some("two nodes with the same number".into());
     }
     None
+}
+
+/// Why a node is refused that the membership table does not list.
+fn stranger(nodes: &BTreeSet<NodeId>, role: PeerRole) -> Option<String> {
+    match role {
+        PeerRole::Node(node) if !nodes.contains(&node) => Some(format!("node {node} is no member here")),
+        PeerRole::Node(_) | PeerRole::Gateway(_) => None,
+    }
+}
+
+/// Why a hello does not fit the certificate it came under. A node's gateway loops link under the node's certificate; a
+/// gateway's certificate is good for nothing else.
+fn impostor(name: PeerName, own: &PeerHello, role: PeerRole) -> Option<String> {
+    if name.cluster != own.cluster {
+        return Some("its certificate is of another cluster".into());
+    }
+    match (name.kind, role) {
+        (PeerKind::Node(certified), PeerRole::Node(node)) if certified != node => {
+            Some(format!("it says that it is node {node}, its certificate is of node {certified}"))
+        }
+        (PeerKind::Gateway, PeerRole::Node(node)) => {
+            Some(format!("it says that it is node {node}, its certificate is of a gateway"))
+        }
+        (PeerKind::Node(_), PeerRole::Node(_)) | (_, PeerRole::Gateway(_)) => None,
+    }
+}
+
+/// A link that just ends is nothing to tell; one that is refused is.
+fn tell_refusal(error: &LinkError, address: SocketAddr) {
+    match error {
+        LinkError::Tls(_) | LinkError::UnexpectedTls | LinkError::Frame(_) => {
+            tracing::warn!(%address, reason = %error.chain(), "peer refused");
+        }
+        LinkError::Closed | LinkError::Io(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use throng_wire::link::GatewayId;
+
+    use super::*;
+
+    #[test]
+    fn a_hello_must_fit_the_certificate_it_came_under() {
+        let (cluster, other) = ([1; 16], [2; 16]);
+        let own = PeerHello {
+            protocol: 1,
+            role: PeerRole::Node(NodeId(1)),
+            cluster,
+            shards: 8,
+            node_name: String::new(),
+        };
+        let [two, three] = [2, 3].map(|number| PeerRole::Node(NodeId(number)));
+        let loops = PeerRole::Gateway(GatewayId(7));
+        let node = PeerName { cluster, kind: PeerKind::Node(NodeId(2)) };
+        let gateway = PeerName { cluster, kind: PeerKind::Gateway };
+        let foreign = PeerName { cluster: other, ..node };
+        for (name, role, refused) in [
+            (node, two, None),
+            (node, loops, None),
+            (gateway, loops, None),
+            (node, three, Some("node 3, its certificate is of node 2")),
+            (gateway, two, Some("is of a gateway")),
+            (foreign, two, Some("another cluster")),
+            (foreign, loops, Some("another cluster")),
+        ] {
+            let said = impostor(name, &own, role);
+            assert_eq!(said.is_some(), refused.is_some(), "{name} as {role:?}");
+            assert!(said.unwrap_or_default().contains(refused.unwrap_or_default()), "{name} as {role:?}");
+        }
+    }
+
+    #[test]
+    fn only_members_are_nodes() {
+        let table = BTreeSet::from([NodeId(2), NodeId(3)]);
+        assert_eq!(stranger(&table, PeerRole::Node(NodeId(2))), None);
+        assert!(stranger(&table, PeerRole::Node(NodeId(4))).is_some_and(|said| said.contains("no member")));
+        assert_eq!(stranger(&table, PeerRole::Gateway(GatewayId(9))), None);
+    }
 }

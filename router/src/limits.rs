@@ -32,6 +32,10 @@ pub const LINK_LIMITS: throng_runtime::LinkLimits =
 /// Connections to the peer port, nodes and gateways together.
 pub const INBOUND_MAX: u32 = 4096;
 
+/// Connections that have not said who they are. A cluster that restarts brings its nodes and gateway loops at once: some
+/// hundreds at the very most, and who gives way dials again within a second.
+pub const STRANGERS_MAX: usize = 256;
+
 /// A new connection says who it is within this time.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 

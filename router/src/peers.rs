@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use throng_base::{Instant, Rng};
-use throng_runtime::{ConnectOptions, FrameLink, Interest, Poller, connect};
+use throng_runtime::tls::{Expected, PeerTls};
+use throng_runtime::{ConnectOptions, FrameLink, Interest, LinkError, Poller, connect};
 use throng_wire::NodeId;
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
 
@@ -35,6 +36,8 @@ struct Peer {
 /// The links this node dials.
 pub(crate) struct Peers {
     hello: PeerHello,
+    /// Our credentials; without them links are in the clear.
+    tls: Option<PeerTls>,
     peers: BTreeMap<NodeId, Peer>,
     rng: Rng,
 }
@@ -50,6 +53,7 @@ pub(crate) enum PeerEvent {
 impl Peers {
     pub(crate) fn new(
         hello: PeerHello,
+        tls: Option<PeerTls>,
         addresses: BTreeMap<NodeId, SocketAddr>,
         seed: u64,
         now: Instant,
@@ -61,7 +65,7 @@ impl Peers {
                 (node, Peer { address, state, backoff: DIAL_BACKOFF_MIN, writes_watched: false })
             })
             .collect();
-        Self { hello, peers, rng: Rng::new(seed) }
+        Self { hello, tls, peers, rng: Rng::new(seed) }
     }
 
     /// Nodes with a working link.
@@ -105,7 +109,8 @@ impl Peers {
         let hello = PeerFrame::Hello(self.hello.clone());
         let dialled = connect(peer.address, ConnectOptions::default()).and_then(|stream| {
             poller.register(&stream, token, Interest::Both)?;
-            Ok(FrameLink::new(stream, LINK_LIMITS))
+            let session = self.tls.as_ref().map(|tls| tls.dial(Expected::Node(node))).transpose();
+            Ok(FrameLink::new(stream, session.map_err(std::io::Error::other)?, LINK_LIMITS))
         });
         match dialled {
             Ok(mut link) => {
@@ -141,7 +146,7 @@ impl Peers {
             }
         });
         if let Err(error) = read.and_then(|()| link.flush()) {
-            tracing::info!(%node, %error, "link lost");
+            lost(node, peer.address, &error);
             return self.down(now, node);
         }
         match answer {
@@ -200,12 +205,14 @@ impl Peers {
         let nodes: Vec<NodeId> = self.up();
         let mut broken = Vec::new();
         for node in nodes {
-            let Some(Peer { state: State::Up { link }, .. }) = self.peers.get_mut(&node) else { continue };
+            let Some(Peer { state: State::Up { link }, address, .. }) = self.peers.get_mut(&node) else {
+                continue;
+            };
             if link.outgoing_len() == 0 {
                 continue;
             }
             if let Err(error) = link.flush() {
-                tracing::info!(%node, %error, "link lost");
+                lost(node, *address, &error);
                 self.down(now, node);
                 broken.push(node);
             } else {
@@ -224,6 +231,19 @@ impl Peers {
                 Ok(()) => peer.writes_watched = wants,
                 Err(error) => tracing::error!(%node, %error, "cannot watch a link"),
             }
+        }
+    }
+}
+
+/// A certificate that is refused is refused again at every dial until somebody acts; a broken link mends itself.
+fn lost(node: NodeId, address: SocketAddr, error: &LinkError) {
+    let reason = error.chain();
+    match error {
+        LinkError::Tls(_) | LinkError::UnexpectedTls => {
+            tracing::warn!(%node, %address, %reason, "no secure link")
+        }
+        LinkError::Closed | LinkError::Io(_) | LinkError::Frame(_) => {
+            tracing::info!(%node, %address, %reason, "link lost");
         }
     }
 }

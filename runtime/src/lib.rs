@@ -8,7 +8,8 @@
 //!
 //! [`Poller`] is epoll, level-triggered; [`Waker`] lets another thread end its wait; [`listen`], [`accept`] and
 //! [`connect`] make non-blocking TCP sockets with the options that a million sessions need; [`Stream`] reads and writes
-//! them; [`FrameLink`] carries peer frames between nodes. Nothing in here blocks except [`Poller::wait`].
+//! them; [`FrameLink`] carries peer frames between nodes, under mutual TLS ([`tls`]) unless it is development on
+//! loopback. Nothing in here blocks except [`Poller::wait`].
 //!
 //! It is the only crate in which `unsafe` may appear, and it appears once: `option::set_int`, for two TCP options that
 //! rustix does not offer.
@@ -21,6 +22,7 @@ mod poller;
 mod process;
 mod stream;
 mod tcp;
+pub mod tls;
 mod waker;
 
 pub use clock::{Clock, unix_millis};

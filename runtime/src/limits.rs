@@ -23,6 +23,14 @@ pub const USER_TIMEOUT_MS: u32 = 30_000;
 /// What one [`crate::FrameLink::read`] takes from its socket at a time.
 pub const LINK_READ_BYTES: usize = 64 * 1024;
 
+/// Plaintext of a link that is encrypted at a time: sixteen records of 16 KiB. What the socket does not take of it is
+/// all the ciphertext that ever waits.
+pub const LINK_SEAL_BYTES: usize = 256 * 1024;
+
+/// Ciphertext kept of an incomplete record or handshake message. rustls refuses handshake messages above 64 KiB; one
+/// record (16 KiB + 256 + 5) of slack.
+pub const TLS_TAIL_BYTES_MAX: usize = 82 * 1024;
+
 /// A link that is at rest gives a buffer above this size back.
 pub const LINK_KEEP_BYTES: usize = 256 * 1024;
 

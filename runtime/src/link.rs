@@ -9,7 +9,8 @@ use throng_base::Full;
 use throng_wire::error::DecodeError;
 use throng_wire::frame::{Split, split};
 
-use crate::limits::{LINK_KEEP_BYTES, LINK_READ_BYTES};
+use crate::limits::{LINK_KEEP_BYTES, LINK_READ_BYTES, LINK_SEAL_BYTES};
+use crate::tls::{PeerName, Session, TlsError};
 use crate::{Interest, Read, Stream, Wishes, Write};
 
 /// Why a link is over.
@@ -21,6 +22,10 @@ pub enum LinkError {
     Io(io::Error),
     /// The peer sent something that is no frame, or one above the limit.
     Frame(DecodeError),
+    /// TLS failed, or one of the two certificates was refused.
+    Tls(TlsError),
+    /// The peer speaks TLS and this link does not.
+    UnexpectedTls,
 }
 
 impl fmt::Display for LinkError {
@@ -29,6 +34,10 @@ impl fmt::Display for LinkError {
             Self::Closed => "the peer closed the link",
             Self::Io(_) => "the link failed",
             Self::Frame(_) => "the peer sent a malformed frame",
+            Self::Tls(_) => "TLS failed",
+            Self::UnexpectedTls => {
+                "the peer speaks TLS and we do not; give us a certificate (peer_cert, peer_key, peer_ca)"
+            }
         })
     }
 }
@@ -36,9 +45,20 @@ impl fmt::Display for LinkError {
 impl std::error::Error for LinkError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Closed => None,
+            Self::Closed | Self::UnexpectedTls => None,
             Self::Io(error) => Some(error),
             Self::Frame(error) => Some(error),
+            Self::Tls(error) => Some(error),
+        }
+    }
+}
+
+impl LinkError {
+    /// The error and its cause in one line, for logs.
+    pub fn chain(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
         }
     }
 }
@@ -53,12 +73,18 @@ pub struct LinkLimits {
     pub outgoing_max: usize,
 }
 
-/// A non-blocking stream of frames with a bounded queue of outgoing bytes. A buffer that a burst made
-/// large is given back when it is empty.
+/// A non-blocking stream of frames with a bounded queue of outgoing bytes, in the clear or under TLS. A buffer that a
+/// burst made large is given back when it is empty.
+///
+/// Under TLS frames may be queued at once; they wait until the handshake is done, which [`FrameLink::read`] and
+/// [`FrameLink::flush`] carry on. Beside the queue at most [`LINK_SEAL_BYTES`] of ciphertext wait.
 #[derive(Debug)]
 pub struct FrameLink {
     stream: Stream,
+    tls: Option<Box<Session>>,
+    /// Plaintext.
     incoming: BytesMut,
+    /// Plaintext.
     outgoing: BytesMut,
     limits: LinkLimits,
     /// The kernel takes no more at the moment; wait for the socket to become writable.
@@ -67,9 +93,21 @@ pub struct FrameLink {
 
 impl FrameLink {
     /// A link over a connected socket, or one that connects (then wait for it to become writable and ask
-    /// [`Stream::connected`]).
-    pub fn new(stream: Stream, limits: LinkLimits) -> Self {
-        Self { stream, incoming: BytesMut::new(), outgoing: BytesMut::new(), limits, blocked: false }
+    /// [`Stream::connected`]). With a session it is encrypted and both sides prove who they are; without one the peer
+    /// may be anybody.
+    pub fn new(stream: Stream, tls: Option<Session>, limits: LinkLimits) -> Self {
+        let (incoming, outgoing) = (BytesMut::new(), BytesMut::new());
+        Self { stream, tls: tls.map(Box::new), incoming, outgoing, limits, blocked: false }
+    }
+
+    /// Whom the peer's certificate names; `None` until the handshake is done, and on a link without TLS.
+    pub fn peer_name(&self) -> Option<PeerName> {
+        self.tls.as_ref()?.peer_name()
+    }
+
+    /// Whether the link is encrypted (or will be).
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// The socket.
@@ -83,16 +121,10 @@ impl FrameLink {
     /// # Errors
     /// The link is over; drop it.
     pub fn read(&mut self, mut on_frame: impl FnMut(&[u8])) -> Result<(), LinkError> {
-        let before = self.incoming.len();
-        let room = LINK_READ_BYTES.max(self.wanted()?.saturating_sub(before));
-        self.incoming.resize(before + room, 0);
-        let outcome = self.stream.read(&mut self.incoming[before..]);
-        self.incoming.truncate(before + if let Ok(Read::Bytes(bytes)) = outcome { bytes } else { 0 });
-        match outcome.map_err(LinkError::Io)? {
-            Read::Bytes(_) => {}
-            Read::Blocked => return Ok(()),
-            Read::Closed => return Err(LinkError::Closed),
-        }
+        let is_open = match self.tls {
+            None => self.receive()?,
+            Some(_) => self.receive_sealed()?,
+        };
         let mut at = 0;
         while let Split::Frame { consumed, payload } =
             split(&self.incoming[at..], self.limits.frame_max).map_err(LinkError::Frame)?
@@ -102,7 +134,42 @@ impl FrameLink {
         }
         self.incoming.advance(at);
         release(&mut self.incoming);
-        Ok(())
+        if is_open { Ok(()) } else { Err(LinkError::Closed) }
+    }
+
+    /// Reads plaintext; `false` at the end of the stream.
+    fn receive(&mut self) -> Result<bool, LinkError> {
+        let before = self.incoming.len();
+        let room = LINK_READ_BYTES.max(self.wanted()?.saturating_sub(before));
+        self.incoming.resize(before + room, 0);
+        let outcome = self.stream.read(&mut self.incoming[before..]);
+        self.incoming.truncate(before + if let Ok(Read::Bytes(bytes)) = outcome { bytes } else { 0 });
+        if self.incoming.starts_with(&TLS_HANDSHAKE) {
+            return Err(LinkError::UnexpectedTls);
+        }
+        Ok(outcome.map_err(LinkError::Io)? != Read::Closed)
+    }
+
+    /// Reads ciphertext and carries the session on; `false` at the end of the stream. When the session fails, the other
+    /// side is told why as far as the socket takes it at once.
+    fn receive_sealed(&mut self) -> Result<bool, LinkError> {
+        let session = self.tls.as_mut().expect("called for links with a session");
+        let received = session.received();
+        let before = received.len();
+        received.resize(before + LINK_READ_BYTES, 0);
+        let outcome = self.stream.read(&mut received[before..]);
+        received.truncate(before + if let Ok(Read::Bytes(bytes)) = outcome { bytes } else { 0 });
+        match outcome.map_err(LinkError::Io)? {
+            Read::Bytes(_) => {}
+            Read::Blocked => return Ok(true),
+            Read::Closed => return Ok(false),
+        }
+        session.open(&mut self.incoming).map_err(|error| {
+            if let Ok(Write::Bytes(written)) = self.stream.write(session.sealed()) {
+                session.advance(written);
+            }
+            LinkError::Tls(error)
+        })
     }
 
     /// Bytes that the incomplete frame at the front needs in all, as far as that is known: at most 1 MiB at a time, so
@@ -136,17 +203,41 @@ impl FrameLink {
     /// The link is over; drop it.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         self.blocked = false;
-        while !self.outgoing.is_empty() {
-            match self.stream.write(&self.outgoing).map_err(LinkError::Io)? {
-                Write::Bytes(bytes) => self.outgoing.advance(bytes),
-                Write::Blocked => {
+        loop {
+            self.seal()?;
+            let bytes = self.tls.as_ref().map_or(&self.outgoing[..], |session| session.sealed());
+            if bytes.is_empty() {
+                break;
+            }
+            match (self.stream.write(bytes).map_err(LinkError::Io)?, &mut self.tls) {
+                (Write::Bytes(written), None) => self.outgoing.advance(written),
+                (Write::Bytes(written), Some(session)) => session.advance(written),
+                (Write::Blocked, _) => {
                     self.blocked = true;
                     return Ok(());
                 }
             }
         }
-        release(&mut self.outgoing);
+        self.release();
         Ok(())
+    }
+
+    /// Encrypts the next piece of the queue, once everything sealed before is out.
+    fn seal(&mut self) -> Result<(), LinkError> {
+        let Some(session) = &mut self.tls else { return Ok(()) };
+        if session.sealed().is_empty() && session.is_established() && !self.outgoing.is_empty() {
+            let length = self.outgoing.len().min(LINK_SEAL_BYTES);
+            session.seal(&self.outgoing[..length]).map_err(LinkError::Tls)?;
+            self.outgoing.advance(length);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self) {
+        release(&mut self.outgoing);
+        if let Some(session) = &mut self.tls {
+            session.release();
+        }
     }
 
     /// Whether the link waits for the kernel to take more.
@@ -161,7 +252,7 @@ impl FrameLink {
 
     /// Bytes that wait to be sent.
     pub fn outgoing_len(&self) -> usize {
-        self.outgoing.len()
+        self.outgoing.len() + self.tls.as_ref().map_or(0, |session| session.sealed().len())
     }
 }
 
@@ -173,6 +264,10 @@ impl AsFd for FrameLink {
 
 /// Room made ahead of a large frame's bytes in one read.
 const AHEAD_MAX: usize = 1 << 20;
+
+/// How a TLS handshake begins: a handshake record of version 3.x. No link of ours begins so: the first frame is a hello,
+/// whose type is above these (and so are all types of peer frames).
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 0x03];
 
 /// An empty buffer that a large frame left behind is given back.
 fn release(buffer: &mut BytesMut) {
@@ -206,7 +301,7 @@ mod tests {
             connect(listener.local_addr().expect("bound"), ConnectOptions::default()).expect("started");
         wait(&listener, Interest::Read);
         let Ok(Accepted::Connection(far, _)) = accept(&listener) else { panic!("no connection") };
-        (FrameLink::new(near, LIMITS), FrameLink::new(far, LIMITS))
+        (FrameLink::new(near, None, LIMITS), FrameLink::new(far, None, LIMITS))
     }
 
     /// A frame in the four-byte length form.

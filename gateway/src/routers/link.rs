@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use throng_base::{Full, Instant, Rng};
+use throng_runtime::tls::{Expected, PeerTls};
 use throng_runtime::{ConnectOptions, Event, FrameLink, Interest, LinkError, LinkLimits, Poller, connect};
 use throng_wire::error::DecodeError;
 use throng_wire::limits::{PEER_BATCH_MESSAGES_MAX, PEER_BATCH_TARGET, PEER_FRAME_MAX};
@@ -50,8 +51,7 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Link(LinkError::Io(error)) => error.fmt(f),
-            Self::Link(error) => error.fmt(f),
+            Self::Link(error) => f.write_str(&error.chain()),
             Self::Decode(error) => write!(f, "malformed frame: {error}"),
             Self::Refused(refused) => write!(f, "refused with {}: {}", refused.code, refused.reason),
             Self::Mismatch(hello) => {
@@ -60,6 +60,16 @@ impl fmt::Display for Failure {
             Self::Unexpected => f.write_str("a frame that gateways do not get"),
             Self::Silence => f.write_str("nothing was heard in time"),
         }
+    }
+}
+
+impl Failure {
+    /// Whether trying again soon is of no use: somebody has to put it right.
+    fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::Mismatch(_) | Self::Link(LinkError::Tls(_) | LinkError::UnexpectedTls)
+        )
     }
 }
 
@@ -73,6 +83,7 @@ pub(super) struct NodeLink {
     token: u64,
     node: NodeId,
     address: SocketAddr,
+    tls: Option<PeerTls>,
     state: State,
     /// What the socket is registered for.
     interest: Interest,
@@ -80,9 +91,15 @@ pub(super) struct NodeLink {
 }
 
 impl NodeLink {
-    pub(super) fn new(token: u64, node: NodeId, address: SocketAddr, now: Instant) -> Self {
-        let state = State::Down { until: now };
-        Self { token, node, address, state, interest: Interest::None, backoff: LINK_BACKOFF_MIN }
+    pub(super) fn new(
+        token: u64,
+        node: NodeId,
+        address: SocketAddr,
+        tls: Option<PeerTls>,
+        now: Instant,
+    ) -> Self {
+        let (state, interest) = (State::Down { until: now }, Interest::None);
+        Self { token, node, address, tls, state, interest, backoff: LINK_BACKOFF_MIN }
     }
 
     pub(super) fn node(&self) -> NodeId {
@@ -131,7 +148,9 @@ impl NodeLink {
         poller.register(&stream, self.token, Interest::Write)?;
         self.interest = Interest::Write;
         let deadline = now + LINK_HELLO_TIMEOUT;
-        self.state = State::Connecting { link: FrameLink::new(stream, LIMITS), deadline };
+        let session = self.tls.as_ref().map(|tls| tls.dial(Expected::Node(self.node))).transpose();
+        let link = FrameLink::new(stream, session.map_err(std::io::Error::other)?, LIMITS);
+        self.state = State::Connecting { link, deadline };
         Ok(())
     }
 
@@ -244,10 +263,8 @@ impl NodeLink {
     /// Drops the connection and says when to try again: full jitter, so that a restarted node does not meet all
     /// gateways at once.
     fn end(&mut self, failure: Failure, now: Instant, rng: &mut Rng, inputs: &mut Vec<LoopInput>) {
-        let pause = match &failure {
-            Failure::Refused(_) | Failure::Mismatch(_) => LINK_REFUSED_PAUSE,
-            _ => self.backoff,
-        };
+        let is_refused = failure.is_refusal();
+        let pause = if is_refused { LINK_REFUSED_PAUSE } else { self.backoff };
         self.backoff = (self.backoff * 2).min(LINK_BACKOFF_MAX);
         let pause = Duration::from_nanos(rng.between(pause.as_nanos() as u64 / 2, pause.as_nanos() as u64));
         let before = std::mem::replace(&mut self.state, State::Down { until: now + pause });
@@ -257,7 +274,7 @@ impl NodeLink {
         } else {
             tracing::debug!(node = %self.node, address = %self.address, reason = %failure, "no link to router");
         }
-        if matches!(failure, Failure::Refused(_) | Failure::Mismatch(_)) {
+        if is_refused {
             tracing::error!(node = %self.node, address = %self.address, reason = %failure, "not our router");
         }
     }

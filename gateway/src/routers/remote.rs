@@ -38,7 +38,9 @@ impl RemoteLinks {
         let links = config.nodes.into_iter().enumerate();
         Ok(Self {
             poller: Poller::new()?,
-            links: links.map(|(at, (node, address))| NodeLink::new(at as u64, node, address, now)).collect(),
+            links: links
+                .map(|(at, (node, address))| NodeLink::new(at as u64, node, address, config.tls.clone(), now))
+                .collect(),
             hello,
             rng: Rng::new(seed),
             events: Vec::new(),

@@ -68,6 +68,7 @@ impl Node {
             cluster: CLUSTER,
             shards: SHARDS,
             name: "test".to_owned(),
+            tls: None,
         })
     }
 }
