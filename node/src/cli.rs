@@ -68,7 +68,7 @@ pub(crate) struct ServeArgs {
     /// Client address: WebSocket on TCP, QUIC on UDP, the same port number.
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Address for other nodes; loopback only until mutual TLS stands.
+    /// Address for other nodes and gateways; off loopback only with `--peer-cert`, `--peer-key` and `--peer-ca`.
     #[arg(long, value_name = "ADDR")]
     pub(crate) peer_listen: Option<SocketAddr>,
     /// Address for health and status.
@@ -101,6 +101,16 @@ pub(crate) struct ServeArgs {
     /// TLS private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// This process's certificate (PEM) for mutual TLS with other nodes: names it `node-N.CLUSTER.throng`, or
+    /// `gateway.CLUSTER.throng` for a gateway of its own. Looked at again every few seconds.
+    #[arg(long, value_name = "FILE", requires_all = ["peer_key", "peer_ca"])]
+    pub(crate) peer_cert: Option<PathBuf>,
+    /// Private key of `--peer-cert` (PEM).
+    #[arg(long, value_name = "FILE", requires_all = ["peer_cert", "peer_ca"])]
+    pub(crate) peer_key: Option<PathBuf>,
+    /// Certificates of the private authorities that sign peer certificates (PEM).
+    #[arg(long, value_name = "FILE", requires_all = ["peer_cert", "peer_key"])]
+    pub(crate) peer_ca: Option<PathBuf>,
     /// Write the bound addresses as JSON to this file once the node takes traffic.
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -120,6 +130,25 @@ pub(crate) struct ServeArgs {
 pub(crate) enum ClusterCommand {
     /// Start a cluster of real processes on this machine and stay in the foreground until interrupted.
     Start(ClusterStartArgs),
+    /// Make new certificates for the links between nodes; a running cluster takes them over within seconds.
+    Certs(ClusterCertsArgs),
+}
+
+/// Arguments of `throng cluster certs`.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterCertsArgs {
+    /// Directory of the cluster; certificates go into `keys` below it. The authority is made at first use.
+    #[arg(long, value_name = "DIR", default_value = "throng-cluster")]
+    pub(crate) data_dir: PathBuf,
+    /// Days that the certificates are good for, 1 to 30.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=30))]
+    pub(crate) days: u64,
+    /// For nodes that `throng cluster start` did not lay out: the cluster id (32 hexadecimal digits).
+    #[arg(long, value_name = "HEX", requires = "nodes")]
+    pub(crate) cluster_id: Option<String>,
+    /// For nodes that `throng cluster start` did not lay out: how many, numbered from 1.
+    #[arg(long, value_name = "N", requires = "cluster_id", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) nodes: Option<u64>,
 }
 
 /// Arguments of `throng cluster start`.

@@ -1,4 +1,4 @@
-//! `throng cluster start`: a local cluster of real processes in one command.
+//! `throng cluster`: a local cluster of real processes in one command, and the certificates of its links.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use throng_runtime::tls::PeerKind;
+use throng_wire::NodeId;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::ClusterStartArgs;
+use crate::cli::{ClusterCertsArgs, ClusterStartArgs};
 use crate::error::Failure;
-use crate::identity;
 use crate::ready::Ready;
+use crate::{identity, peer_certificates};
 
 /// How long a node may take until it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Pause before a dead node is started again.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often certificates are looked at; they are renewed in the last third of their life.
+const RENEWAL_EVERY: Duration = Duration::from_secs(3600);
 
 /// How long the nodes get to stop in order.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,6 +53,55 @@ pub(crate) struct LocalNode {
     pub(crate) ops: SocketAddr,
 }
 
+impl LocalCluster {
+    fn id(&self) -> Result<[u8; 16], Failure> {
+        crate::config::cluster_id(&self.cluster_id)
+    }
+
+    fn node_ids(&self) -> Vec<NodeId> {
+        self.nodes.iter().map(|node| NodeId(node.id)).collect()
+    }
+
+    /// Makes the certificates of the peer links, and renews those that end within the next ten days.
+    fn refresh_certificates(&self, dir: &Path) -> Result<(), Failure> {
+        peer_certificates::refresh(&dir.join("keys"), self.id()?, &self.node_ids())
+    }
+}
+
+/// Issues new certificates for the peer links of a cluster below `dir`, or of one that is laid out elsewhere.
+///
+/// # Errors
+/// [`Failure`] if it is not known which nodes there are, or a file cannot be written.
+pub(crate) fn certs(args: &ClusterCertsArgs) -> Result<(), Failure> {
+    let path = args.data_dir.join(CLUSTER_FILE);
+    let (id, nodes) = match (&args.cluster_id, args.nodes) {
+        (Some(id), Some(count)) => (crate::config::cluster_id(id)?, (1..=count).map(NodeId).collect()),
+        _ => {
+            let cluster = load(&path)?.ok_or_else(|| {
+                Failure::Config(format!(
+                    "{} is not there; name the cluster's --data-dir, or --cluster-id and --nodes",
+                    path.display()
+                ))
+            })?;
+            (cluster.id()?, cluster.node_ids())
+        }
+    };
+    let keys = args.data_dir.join("keys");
+    peer_certificates::issue(&keys, id, &nodes, args.days)?;
+    println!("{} certificates good for {} days in {}", nodes.len() + 1, args.days, keys.display());
+    Ok(())
+}
+
+fn load(path: &Path) -> Result<Option<LocalCluster>, Failure> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let unreadable =
+        |e: &dyn std::fmt::Display| Failure::runtime(format!("cannot use {}", path.display()), e);
+    let text = fs::read_to_string(path).map_err(|e| unreadable(&e))?;
+    serde_json::from_str(&text).map(Some).map_err(|e| unreadable(&e))
+}
+
 /// File that describes the cluster, below its data directory.
 pub(crate) const CLUSTER_FILE: &str = "cluster.json";
 
@@ -70,6 +124,7 @@ pub(crate) fn start(args: &ClusterStartArgs) -> Result<(), Failure> {
     let cluster = load_or_lay_out(args)?;
     identity::load_or_make_key(&args.data_dir.join("keys"))?;
     crate::certificate::paths(None, &args.data_dir.join("keys"))?;
+    cluster.refresh_certificates(&args.data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,11 +135,7 @@ pub(crate) fn start(args: &ClusterStartArgs) -> Result<(), Failure> {
 fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
     let dir = &args.data_dir;
     let path = dir.join(CLUSTER_FILE);
-    let unreadable =
-        |e: &dyn std::fmt::Display| Failure::runtime(format!("cannot use {}", path.display()), e);
-    if path.exists() {
-        let text = fs::read_to_string(&path).map_err(|e| unreadable(&e))?;
-        let cluster: LocalCluster = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
+    if let Some(cluster) = load(&path)? {
         if cluster.nodes.len() as u64 != args.nodes {
             return Err(Failure::Config(format!(
                 "{} holds a cluster of {} nodes; start it with --nodes {} or choose another --data-dir",
@@ -182,6 +233,7 @@ fn spawn(args: &ClusterStartArgs, cluster: &LocalCluster, node: &LocalNode) -> R
     }
     let peers: BTreeMap<u64, String> =
         cluster.nodes.iter().map(|n| (n.id, format!("{}={}", n.id, n.peer))).collect();
+    let tls = peer_certificates::files(&dir.join("keys"), PeerKind::Node(NodeId(node.id)));
     let mut command = Command::new(program);
     command
         .arg("serve")
@@ -195,6 +247,12 @@ fn spawn(args: &ClusterStartArgs, cluster: &LocalCluster, node: &LocalNode) -> R
         .arg(dir.join(format!("node-{}", node.id)))
         .arg("--keys")
         .arg(dir.join("keys"))
+        .arg("--peer-cert")
+        .arg(&tls.certificate)
+        .arg("--peer-key")
+        .arg(&tls.key)
+        .arg("--peer-ca")
+        .arg(&tls.authorities)
         .arg("--ready-file")
         .arg(&ready)
         .arg("--exit-with-parent")
@@ -223,11 +281,17 @@ async fn supervise(args: &ClusterStartArgs, cluster: &LocalCluster) -> Result<()
         println!("  node {} (pid {pid}): clients {}, operations {}", node.id, node.client, node.ops);
     }
     println!("try: throng status --ops {}", running[0].node.ops);
+    let mut renewal = tokio::time::interval(RENEWAL_EVERY);
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = tokio::time::sleep(Duration::from_millis(100)) => reap(args, cluster, &mut running).await?,
+            _ = renewal.tick() => {
+                if let Err(failure) = cluster.refresh_certificates(&args.data_dir) {
+                    eprintln!("throng: certificates are not renewed: {failure}");
+                }
+            }
         }
     }
     stop(&mut running).await;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use throng_runtime::tls::PeerTlsFiles;
 use throng_wire::{NodeId, SLOTS, limits};
 
 use crate::cli::{Role, ServeArgs};
@@ -23,6 +24,9 @@ struct File {
     keys: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
+    peer_cert: Option<PathBuf>,
+    peer_key: Option<PathBuf>,
+    peer_ca: Option<PathBuf>,
     loops: Option<usize>,
     cluster: ClusterSection,
     limits: LimitsSection,
@@ -50,13 +54,16 @@ pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults
 
 #data_dir = "throng-data"          # everything the node keeps
 #listen = "127.0.0.1:4400"         # clients: WebSocket on TCP, QUIC on UDP
-#peer_listen = "127.0.0.1:4401"    # other nodes; loopback only until mutual TLS stands
+#peer_listen = "127.0.0.1:4401"    # other nodes; off loopback only with the three peer_… files below
 #ops_listen = "127.0.0.1:4402"     # health and status
 #roles = ["gateway", "router", "storage"]
 #join = []                         # with roles = ["gateway"]: peer addresses of the routers
 #keys = "throng-data/keys"         # token key and development certificate
 #tls_cert = "cert.pem"             # certificate chain for wss and QUIC
 #tls_key = "key.pem"
+#peer_cert = "node-1.pem"          # mutual TLS between nodes and gateways: certificate, its key and the
+#peer_key = "node-1-key.pem"       # authority, looked at again every few seconds (docs/security.md)
+#peer_ca = "peer-ca.pem"
 #loops = 2                         # gateway loops; one per core by default
 
 [cluster]
@@ -92,6 +99,8 @@ pub(crate) struct Config {
     pub(crate) keys: PathBuf,
     /// Certificate chain and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Certificate, key and authority for links between processes.
+    pub(crate) peer_tls: Option<PeerTlsFiles>,
     /// Gateway loops.
     pub(crate) loops: usize,
     /// This node.
@@ -136,6 +145,11 @@ impl Config {
             join: args.join.clone().or(file.join).unwrap_or_default(),
             keys: args.keys.clone().or(file.keys).unwrap_or_else(|| data_dir.join("keys")),
             tls: tls(args.tls_cert.clone().or(file.tls_cert), args.tls_key.clone().or(file.tls_key))?,
+            peer_tls: peer_tls([
+                args.peer_cert.clone().or(file.peer_cert),
+                args.peer_key.clone().or(file.peer_key),
+                args.peer_ca.clone().or(file.peer_ca),
+            ])?,
             loops: args.loops.or(file.loops).unwrap_or_else(cores),
             node,
             peers: peers(args.peers.as_deref(), file.cluster.peers)?,
@@ -162,10 +176,10 @@ impl Config {
         if self.node.0 == 0 {
             return refuse("node_id is 0; nodes are numbered from 1".into());
         }
-        if self.router && !self.peer_listen.ip().is_loopback() {
+        if let Some((setting, address)) = self.peer_address_in_the_clear() {
             return refuse(format!(
-                "peer_listen is {}; until nodes speak mutual TLS it must be a loopback address",
-                self.peer_listen
+                "{setting} {address} is no loopback address, so links need mutual TLS: set peer_cert, peer_key and \
+                 peer_ca (docs/security.md)"
             ));
         }
         if !self.peers.is_empty() && !self.peers.contains_key(&self.node) {
@@ -196,6 +210,29 @@ impl Config {
             return refuse("limits.heartbeat_ms must be at least 100".into());
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// A link that would cross a network without TLS: the setting and its address.
+    fn peer_address_in_the_clear(&self) -> Option<(&'static str, SocketAddr)> {
+        if self.peer_tls.is_some() {
+            return None;
+        }
+        let listen = self.router.then_some(("peer_listen", self.peer_listen));
+        let peers = self.peers.values().map(|address| ("peers:", *address));
+        let join = self.join.iter().map(|address| ("join:", *address));
+        listen.into_iter().chain(peers).chain(join).find(|(_, address)| !address.ip().is_loopback())
+    }
+}
+
+fn peer_tls(files: [Option<PathBuf>; 3]) -> Result<Option<PeerTlsFiles>, Failure> {
+    match files {
+        [Some(certificate), Some(key), Some(authorities)] => {
+            Ok(Some(PeerTlsFiles { certificate, key, authorities }))
+        }
+        [None, None, None] => Ok(None),
+        _ => Err(Failure::Config("peer_cert, peer_key and peer_ca go together; name all three".into())),
     }
 }
 
@@ -280,7 +317,7 @@ fn peers(
     Ok(peers)
 }
 
-fn cluster_id(hex: &str) -> Result<[u8; 16], Failure> {
+pub(crate) fn cluster_id(hex: &str) -> Result<[u8; 16], Failure> {
     throng_wire::ChannelId::from_hex(hex)
         .map(|id| id.0)
         .ok_or_else(|| Failure::Config(format!("cluster_id {hex:?} is not 32 hexadecimal digits")))
@@ -339,13 +376,32 @@ mod tests {
             ("--peers 1=127.0.0.1:1,1=127.0.0.1:2", "", "peers lists node 1 twice"),
             ("--peers 0=127.0.0.1:1", "", "peers: \"0\" is not N=ADDR"),
             ("--peers 127.0.0.1:1", "", "peers: \"127.0.0.1:1\" is not N=ADDR"),
-            ("--peer-listen 0.0.0.0:1", "", "must be a loopback address"),
+            (
+                "--peer-listen 0.0.0.0:1",
+                "",
+                "peer_listen 0.0.0.0:1 is no loopback address, so links need mutual TLS",
+            ),
+            ("--peers 1=127.0.0.1:1,2=10.0.0.2:1", "", "peers: 10.0.0.2:1 is no loopback address"),
+            ("--role gateway --join [::2]:1", "", "join: [::2]:1 is no loopback address"),
+            (
+                "",
+                "peer_cert = \"a.pem\"\npeer_key = \"b.pem\"",
+                "peer_cert, peer_key and peer_ca go together",
+            ),
             ("--loops 0", "", "loops must lie between"),
         ];
         for (flags, file, expected) in cases {
             let said = resolve(flags, file).expect_err(expected);
             assert!(said.contains(expected) && !said.contains('\n'), "{flags} {file}: {said}");
         }
+    }
+
+    #[test]
+    fn with_certificates_nodes_may_be_anywhere() {
+        let files = "--peer-cert a.pem --peer-key b.pem --peer-ca c.pem";
+        let nodes = "--peer-listen 10.0.0.1:1 --peers 1=10.0.0.1:1,2=10.0.0.2:1";
+        let config = resolve(&format!("{files} {nodes}"), "").expect("sound");
+        assert_eq!(config.peer_tls.expect("given").authorities, Path::new("c.pem"));
     }
 
     #[test]

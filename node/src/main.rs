@@ -10,6 +10,7 @@ mod doctor;
 mod error;
 mod identity;
 mod ops;
+mod peer_certificates;
 mod ready;
 mod serve;
 mod status;
@@ -44,6 +45,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => serve::run(&args),
         Command::Cluster { command: ClusterCommand::Start(args) } => cluster::start(&args),
+        Command::Cluster { command: ClusterCommand::Certs(args) } => cluster::certs(&args),
         Command::Token(args) => token::run(&args),
         Command::Chat(args) => talk::chat(&args),
         Command::Send(args) => talk::send(&args),

@@ -10,6 +10,8 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
 use throng_router::{RouterHandle, RouterInput, RouterStatus};
+use throng_runtime::tls::PeerTls;
+use throng_runtime::unix_millis;
 
 use crate::ready::Ready;
 
@@ -28,6 +30,8 @@ pub(crate) struct Sources {
     pub(crate) cluster: String,
     /// Voters of every shard.
     pub(crate) voters: usize,
+    /// Credentials for peer links.
+    pub(crate) peer_tls: Option<PeerTls>,
 }
 
 /// What `/status` shows.
@@ -43,8 +47,28 @@ pub(crate) struct Status {
     pub(crate) gateway_sessions: u64,
     /// Voters of every shard.
     pub(crate) voters: usize,
+    /// The certificate for peer links; without one they are in the clear.
+    pub(crate) peer_certificate: Option<CertificateView>,
     /// Router and storage.
     pub(crate) router: Option<RouterView>,
+}
+
+/// The peer certificate's part of `/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CertificateView {
+    /// Whom it names.
+    pub(crate) name: String,
+    /// Seconds until it ends.
+    pub(crate) seconds_left: u64,
+    /// Less than a fifth of its life is left.
+    pub(crate) is_ending: bool,
+}
+
+impl CertificateView {
+    fn of(tls: &PeerTls) -> Self {
+        let (life, now) = (tls.life(), unix_millis() / 1000);
+        Self { name: tls.name().to_string(), seconds_left: life.left(now), is_ending: life.is_ending(now) }
+    }
 }
 
 /// The router's part of `/status`.
@@ -117,6 +141,7 @@ impl Sources {
             resident_bytes: throng_runtime::resident_bytes(),
             gateway_sessions: (self.sessions)(),
             voters: self.voters,
+            peer_certificate: self.peer_tls.as_ref().map(CertificateView::of),
             router,
         })
     }
@@ -172,6 +197,10 @@ fn exposition(status: &Status) -> String {
     };
     gauge("throng_resident_bytes", "Resident memory of the process.", status.resident_bytes);
     gauge("throng_gateway_sessions", "Sessions on the gateway loops.", status.gateway_sessions);
+    if let Some(certificate) = &status.peer_certificate {
+        let help = "Seconds until the certificate for peer links ends.";
+        gauge("throng_peer_certificate_expiry_seconds", help, certificate.seconds_left);
+    }
     if let Some(router) = &status.router {
         gauge("throng_shards_serving", "Shards this node leads and serves.", router.serving as u64);
         gauge("throng_shards_leaderless", "Shards without a known leader.", router.leaderless as u64);

@@ -61,6 +61,19 @@ fn describe(status: &Status) -> String {
     );
     text += &format!("  memory    {:.1} MiB resident\n", mib(status.resident_bytes));
     text += &format!("  gateway   {} sessions\n", status.gateway_sessions);
+    text += &match &status.peer_certificate {
+        None => "  peer TLS  none: links to other processes are in the clear, on loopback\n".to_owned(),
+        Some(certificate) => format!(
+            "  peer TLS  {}, {:.1} days left{}\n",
+            certificate.name,
+            certificate.seconds_left as f64 / 86_400.0,
+            if certificate.is_ending {
+                ": RENEW IT (throng cluster certs, or new files in place)"
+            } else {
+                ""
+            }
+        ),
+    };
     if let Some(router) = &status.router {
         text += &format!(
             "  shards    {} of {} led here, {} without a leader, {} voters each\n",

@@ -1,5 +1,6 @@
 //! `throng` as its users meet it: real processes, what they print, how they end, and what they leave on disk.
 
+mod peer_tls;
 mod rig;
 
 use std::fs;
@@ -201,7 +202,7 @@ fn the_demo_delivers_and_ends_with_0() {
 #[test]
 fn a_local_cluster_survives_the_death_of_a_node() {
     let dir = tempfile::tempdir().expect("a directory");
-    let cluster = Cluster::start(dir.path());
+    let cluster = Cluster::start(dir.path(), &[]);
     cluster.send(0, "alice", "bob", "before");
     cluster.kill_node(2);
     cluster.send(1, "alice", "bob", "after");

@@ -12,6 +12,7 @@ use throng_gateway::{
 };
 use throng_gateway_core::{Claims, GatewayConfig};
 use throng_router::RouterInput;
+use throng_runtime::tls::PeerTls;
 use throng_runtime::{ListenOptions, listen};
 use throng_wire::link::GatewayId;
 use throng_wire::{Code, NodeId};
@@ -60,8 +61,14 @@ struct Plan<'a> {
     machine: GatewayConfig,
     cluster: &'a ClusterFacts,
     router: Option<&'a RouterRole>,
-    remote: Vec<(NodeId, SocketAddr)>,
+    remote: Remote,
     verifier: Arc<dyn TokenVerifier>,
+}
+
+/// Routers of other processes, and the credentials for links to them.
+pub(crate) struct Remote {
+    pub(crate) nodes: Vec<(NodeId, SocketAddr)>,
+    pub(crate) tls: Option<PeerTls>,
 }
 
 impl GatewayRole {
@@ -70,7 +77,7 @@ impl GatewayRole {
         ports: Ports,
         cluster: &ClusterFacts,
         router: Option<&RouterRole>,
-        remote: Vec<(NodeId, SocketAddr)>,
+        remote: Remote,
         verifier: Verifier,
     ) -> Result<Self, Failure> {
         let machine = GatewayConfig {
@@ -186,10 +193,11 @@ impl Plan<'_> {
 
     fn routers(&self, gateway: GatewayId, name: &str) -> Routers {
         let remote = RemoteRouters {
-            nodes: self.remote.clone(),
+            nodes: self.remote.nodes.clone(),
             cluster: self.cluster.id,
             shards: self.cluster.shards,
             name: format!("node {} {name}", self.config.node),
+            tls: self.remote.tls.clone(),
         };
         match self.router {
             None => Routers::Remote(remote),

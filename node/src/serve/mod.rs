@@ -9,12 +9,14 @@
 mod gateways;
 mod join;
 mod links;
+mod peer_tls;
 mod router;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_runtime::tls::PeerTls;
 use throng_runtime::{ListenOptions, listen};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -25,7 +27,7 @@ use crate::identity::{self, Verifier};
 use crate::ops::{self, Sources};
 use crate::ready::Ready;
 
-use self::gateways::GatewayRole;
+use self::gateways::{GatewayRole, Remote};
 use self::router::RouterRole;
 
 /// How often the main thread looks whether all others are alive.
@@ -64,6 +66,7 @@ pub(crate) struct Node {
     router: Option<RouterRole>,
     gateways: Option<GatewayRole>,
     cluster: ClusterFacts,
+    tls: Option<PeerTls>,
 }
 
 /// Serves until a signal arrives or something fails.
@@ -86,15 +89,17 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
 
 async fn serve(config: &Config) -> Result<(), Failure> {
     let no_signals = |e| Failure::runtime("cannot watch for signals", e);
-    let mut signals = [
-        signal(SignalKind::interrupt()).map_err(no_signals)?,
-        signal(SignalKind::terminate()).map_err(no_signals)?,
-    ];
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .map(signal)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(no_signals)?;
+    let mut certificates = peer_tls::Certificates::load(config)?;
     let ops = listen(config.ops_listen, ListenOptions::default())
         .map_err(|e| Failure::runtime(format!("cannot listen on {} for operations", config.ops_listen), e))?;
     let ops = tokio::net::TcpListener::from_std(ops).map_err(|e| Failure::runtime("operations port", e))?;
     let ops_address = ops.local_addr().map_err(|e| Failure::runtime("operations port", e))?;
-    let mut node = Node::start(config, ops_address)?;
+    let mut node = Node::start(config, certificates.tls(), ops_address)?;
     let sources = Arc::new(node.sources());
     tokio::spawn(async move { axum::serve(ops, ops::routes(sources)).await });
     node.wait_leaders().await;
@@ -102,19 +107,27 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         node.ready.write(path)?;
     }
     node.announce(config);
-    let outcome = watch(&mut node, &mut signals).await;
+    let outcome = watch(&mut node, &mut certificates, &mut signals).await;
     node.stop();
     outcome
 }
 
-/// Waits for a signal, or for a thread that ends on its own.
-async fn watch(node: &mut Node, signals: &mut [Signal; 2]) -> Result<(), Failure> {
-    let [interrupt, terminate] = signals;
+/// Waits for a signal, or for a thread that ends on its own; meanwhile takes renewed certificates over.
+async fn watch(
+    node: &mut Node,
+    certificates: &mut peer_tls::Certificates,
+    signals: &mut [Signal],
+) -> Result<(), Failure> {
+    let [interrupt, terminate, hangup] = signals else { unreachable!("three are registered") };
     loop {
         tokio::select! {
             _ = interrupt.recv() => return Ok(()),
             _ = terminate.recv() => return Ok(()),
-            () = tokio::time::sleep(WATCH_EVERY) => node.check()?,
+            _ = hangup.recv() => certificates.look(),
+            () = tokio::time::sleep(WATCH_EVERY) => {
+                node.check()?;
+                certificates.handle_timeout();
+            }
         }
     }
 }
@@ -124,13 +137,13 @@ impl Node {
     ///
     /// # Errors
     /// [`Failure`] with the first thing that does not work; what was started before ends with the process.
-    pub(crate) fn start(config: &Config, ops: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) fn start(config: &Config, tls: Option<PeerTls>, ops: SocketAddr) -> Result<Self, Failure> {
         // Ports first, then the data directory, then keys: what fails early leaves everything as it was.
         let ports = if config.gateway { Some(gateways::bind(config)?) } else { None };
-        let router = if config.router { Some(RouterRole::start(config)?) } else { None };
+        let router = if config.router { Some(RouterRole::start(config, tls.clone())?) } else { None };
         let (cluster, remote) = match &router {
             Some(router) => (router.facts().clone(), links::other_nodes(config)),
-            None => join::discover(&config.join)?,
+            None => join::discover(&config.join, tls.as_ref())?,
         };
         let key = match config.router {
             true => identity::load_or_make_key(&config.keys)?,
@@ -139,6 +152,7 @@ impl Node {
         let verifier = Verifier::from_key_file(&key)?;
         let gateways = match ports {
             Some(ports) => {
+                let remote = Remote { nodes: remote, tls: tls.clone() };
                 Some(GatewayRole::start(config, ports, &cluster, router.as_ref(), remote, verifier)?)
             }
             None => None,
@@ -153,7 +167,7 @@ impl Node {
             ops,
             ws_echo,
         };
-        Ok(Self { ready, router, gateways, cluster })
+        Ok(Self { ready, router, gateways, cluster, tls })
     }
 
     /// What the operations port sees.
@@ -165,6 +179,7 @@ impl Node {
             sessions: Box::new(move || stats.iter().map(|handle| handle.stats().sessions()).sum()),
             cluster: throng_wire::ChannelId(self.cluster.id).to_string(),
             voters: self.cluster.voters,
+            peer_tls: self.tls.clone(),
         }
     }
 
@@ -196,7 +211,9 @@ impl Node {
             println!("  back end    epoll, {} loops; QUIC by quinn", config.loops);
         }
         if let Some(peer) = peer {
-            println!("  nodes       {peer}, {} shards, {} voters", self.cluster.shards, self.cluster.voters);
+            let ClusterFacts { shards, voters, .. } = self.cluster;
+            let tls = if self.tls.is_some() { "mutual TLS" } else { "in the clear" };
+            println!("  nodes       {peer} ({tls}), {shards} shards, {voters} voters");
         }
         println!("  operations  http://{ops}/status");
         if let Some(echo) = ws_echo {

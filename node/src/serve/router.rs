@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, StoreDrivers};
 use throng_router_core::{FlushToken, Router, RouterConfig, applied};
+use throng_runtime::tls::PeerTls;
 use throng_runtime::{Clock, Waker, unix_millis};
 use throng_storage::{
     FlushPolicy, Flusher, LogWriter, OpenError, OpenOptions, Opened, Report, RocksState, read_format,
@@ -42,9 +43,9 @@ impl RouterRole {
     /// # Errors
     /// [`Failure::Runtime`]: the directory is locked, of another cluster, version or shard count, or damaged; the
     /// peer port is in use.
-    pub(crate) fn start(config: &Config) -> Result<Self, Failure> {
+    pub(crate) fn start(config: &Config, tls: Option<PeerTls>) -> Result<Self, Failure> {
         probe(config.peer_listen)?;
-        let options = open_options(config)?;
+        let options = open_options(config, tls.as_ref())?;
         let opened = throng_storage::open(&config.data_dir, &options).map_err(refused)?;
         let facts = ClusterFacts {
             id: opened.format.cluster,
@@ -53,7 +54,7 @@ impl RouterRole {
         };
         let (handle, inputs, waker) =
             RouterHandle::new().map_err(|e| Failure::runtime("cannot make the router's queue", e))?;
-        let plan = Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone() };
+        let plan = Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone(), tls };
         let (ready, is_ready) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("router".into())
@@ -131,11 +132,13 @@ impl RouterRole {
     }
 }
 
-fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
+fn open_options(config: &Config, tls: Option<&PeerTls>) -> Result<OpenOptions, Failure> {
     let found = read_format(&config.data_dir).map_err(refused)?;
+    let certified = tls.map(|tls| tls.name());
     let cluster = match (config.cluster, &found) {
         (Some(given), _) => given,
         (None, Some(format)) => format.cluster,
+        (None, None) if certified.is_some() => certified.expect("just seen").cluster,
         (None, None) if config.peers.len() > 1 => {
             return Err(Failure::Config(
                 "a new node of a cluster needs --cluster-id, the same on all nodes".into(),
@@ -143,6 +146,12 @@ fn open_options(config: &Config) -> Result<OpenOptions, Failure> {
         }
         (None, None) => random_id()?,
     };
+    if let Some(name) = certified.filter(|name| name.cluster != cluster) {
+        let cluster = throng_wire::ChannelId(cluster);
+        return Err(Failure::Config(format!(
+            "peer_cert is of {name}, this node belongs to cluster {cluster}"
+        )));
+    }
     let shards = config.shards.or(found.map(|format| format.shards)).unwrap_or(SHARDS_DEFAULT);
     let mut options = OpenOptions::new(cluster, config.node, shards);
     if config.keys.parent() == Some(config.data_dir.as_path()) {
@@ -157,6 +166,7 @@ fn refused(error: OpenError) -> Failure {
 
 struct Plan {
     config: Config,
+    tls: Option<PeerTls>,
     facts: ClusterFacts,
     handle: RouterHandle,
 }
@@ -202,6 +212,7 @@ impl Plan {
                 .filter(|(n, _)| **n != self.config.node)
                 .map(|(n, a)| (*n, *a))
                 .collect(),
+            tls: self.tls,
             seed,
         };
         let listen = self.config.peer_listen;

@@ -25,7 +25,7 @@ pub(crate) struct Said {
 }
 
 /// Asks until there is an answer.
-fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -124,9 +124,17 @@ impl Node {
     /// Starts one and waits until it takes traffic.
     pub(crate) fn start(data: &Path, flags: &[&str]) -> Self {
         let scratch = tempfile::tempdir().expect("a directory");
-        let (ready, log) = (scratch.path().join("ready.json"), scratch.path().join("log"));
         let mut command = serve(data);
-        command.args(flags).arg("--ready-file").arg(&ready);
+        command.args(flags);
+        Self::spawn(command, data, scratch.path())
+    }
+
+    /// Starts `throng serve …`, with its log and ready file below `scratch`, and waits until it takes traffic.
+    pub(crate) fn spawn(mut command: Command, data: &Path, scratch: &Path) -> Self {
+        fs::create_dir_all(scratch).expect("a directory");
+        let (ready, log) = (scratch.join("ready.json"), scratch.join("log"));
+        let _ = fs::remove_file(&ready); // of a node before, if there was one
+        command.arg("--ready-file").arg(&ready);
         let output = File::create(&log).expect("a log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let mut child = Owned(command.spawn().expect("the program starts"));
@@ -188,10 +196,13 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts it and waits until no shard is without a leader.
-    pub(crate) fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path, flags: &[&str]) -> Self {
         let data = dir.join("cluster");
         let mut command = program();
-        command.args(["cluster", "start", "--nodes", "3", "--port", "0", "--data-dir"]).arg(&data);
+        command
+            .args(["cluster", "start", "--nodes", "3", "--port", "0", "--data-dir"])
+            .arg(&data)
+            .args(flags);
         let log = dir.join("supervisor.log");
         let output = File::create(&log).expect("a log");
         let errors = output.try_clone().expect("a second handle");
@@ -211,6 +222,16 @@ impl Cluster {
             (0..3).all(|node| leaderless(node) == Some(0)).then_some(())
         });
         cluster
+    }
+
+    /// Where the cluster keeps its data.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What a node's operations port says, if it answers.
+    pub(crate) fn status(&self, node: usize) -> Option<Value> {
+        status(self.address(node, "ops"))
     }
 
     fn address(&self, node: usize, name: &str) -> &str {
