@@ -22,6 +22,7 @@ mod few;
 mod hash;
 pub mod limits;
 pub mod machines;
+pub mod meta;
 mod outbox;
 mod outcome;
 pub mod router;

@@ -34,6 +34,23 @@ pub const INBOX_ROWS_MAX: usize = 20_000;
 /// to the new floor. 512 rows are some 100 KiB at 200 bytes. *Replicated.*
 pub const RETAIN_EVENTS_MAX: u64 = 512;
 
+/// Nodes of a cluster that are not gone. *Replicated.*
+pub const META_NODES_MAX: usize = 256;
+
+/// Rows of gone nodes that the registry keeps, for whoever asks. *Replicated.*
+pub const META_GONE_KEPT: usize = 64;
+
+/// Replicas of a shard: a joint configuration of two such sets fits into the 15 members of a group. *Replicated.*
+pub const META_REPLICAS_MAX: usize = 7;
+
+/// The highest node number: a Raft id keeps 24 bits for it. *Replicated.*
+pub const NODE_ID_MAX: u64 = throng_storage_core::entry::PeerId::NODE_MAX;
+
+/// Bytes of a zone or of a certificate's name.
+pub const META_NAME_MAX: usize = 128;
+
+const _: () = assert!(2 * META_REPLICAS_MAX <= throng_storage_core::entry::MEMBERS_MAX);
+
 /// Largest time stamp: 2⁴⁸ − 1 milliseconds, the year 10889. *Replicated.*
 pub const TS_MAX: u64 = (1 << 48) - 1;
 
