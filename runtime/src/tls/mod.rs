@@ -11,6 +11,8 @@
 //! and compares the name with the hello that follows. There are no tickets and no resumption: every link proves anew
 //! that its certificate is good.
 
+#[cfg(test)]
+mod cost;
 mod credentials;
 mod name;
 mod session;

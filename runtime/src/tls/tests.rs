@@ -36,12 +36,12 @@ fn sockets() -> (Stream, Stream) {
     (near, far)
 }
 
-fn links(dialled: Option<Session>, accepted: Option<Session>) -> (FrameLink, FrameLink) {
+pub(super) fn links(dialled: Option<Session>, accepted: Option<Session>) -> (FrameLink, FrameLink) {
     let (near, far) = sockets();
     (FrameLink::new(near, dialled, LIMITS), FrameLink::new(far, accepted, LIMITS))
 }
 
-fn frame(payload: &[u8]) -> impl FnOnce(&mut BytesMut) {
+pub(super) fn frame(payload: &[u8]) -> impl FnOnce(&mut BytesMut) {
     move |out| {
         throng_wire::varint::encode(payload.len() as u64, out);
         out.put_slice(payload);
@@ -49,7 +49,7 @@ fn frame(payload: &[u8]) -> impl FnOnce(&mut BytesMut) {
 }
 
 /// Issues a certificate of an authority and loads it.
-fn member(dir: &Path, authority: &Authority, member: &str, odd: Odd) -> PeerTls {
+pub(super) fn member(dir: &Path, authority: &Authority, member: &str, odd: Odd) -> PeerTls {
     let issued = authority.issue_odd(&[&name(member)], odd);
     PeerTls::load(&authority.write(&dir.join(member), &issued)).expect("sound")
 }
@@ -83,7 +83,7 @@ fn said(result: &Result<(), LinkError>) -> String {
     result.as_ref().err().map(LinkError::chain).unwrap_or_default()
 }
 
-const NODE_2: Expected = Expected::Node(NodeId(2));
+pub(super) const NODE_2: Expected = Expected::Node(NodeId(2));
 
 #[test]
 fn members_of_a_cluster_meet_and_know_each_other() {
