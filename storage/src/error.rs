@@ -95,11 +95,18 @@ impl fmt::Display for OpenError {
                 write!(f, "{} is not empty and is not a Throng data directory", dir.display())
             }
             Self::Missing(dir) => write!(f, "there is no Throng data in {}", dir.display()),
-            Self::OtherVersion { dir, found } => write!(
-                f,
-                "the data in {} has format version {found}, this program reads version {FORMAT_VERSION}",
-                dir.display()
-            ),
+            Self::OtherVersion { dir, found } => {
+                let advice = if *found < FORMAT_VERSION {
+                    "there is no conversion before 1.0: run the version that wrote it, or begin with an empty directory"
+                } else {
+                    "run the newer version that wrote it"
+                };
+                write!(
+                    f,
+                    "the data in {} has format version {found}, this program reads version {FORMAT_VERSION} ({advice})",
+                    dir.display()
+                )
+            }
             Self::OtherCluster { dir, found, wanted } => write!(
                 f,
                 "the data in {} belongs to cluster {}, not to cluster {}",

@@ -1,7 +1,7 @@
 //! The FORMAT file: whose data a directory holds. Written once, last of all, when the directory is formatted.
 //!
 //! ```text
-//! throng data 1
+//! throng data 2
 //! cluster 00112233445566778899aabbccddeeff
 //! node 1
 //! shards 64
@@ -23,7 +23,7 @@ use throng_wire::ids::NodeId;
 use crate::error::{Doing, OpenError};
 
 /// Version of the data directory's layout.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Name of the format file.
 pub(crate) const FORMAT: &str = "FORMAT";

@@ -35,7 +35,7 @@ pub use floor::{Floor, fsync_floor};
 pub use flush::{FlushPolicy, Flusher};
 pub use format::{FORMAT_VERSION, Format, read_format};
 pub use lock::DataLock;
-pub use log::{Log, LogConfig, LogReader, LogWriter};
+pub use log::{Log, LogConfig, LogDriver, LogReader, LogWriter};
 pub use open::{OpenOptions, Opened, open};
 pub use report::{Report, SubmitError};
 pub use state::{Pressure, RocksState, Scrub, StateConfig, View};

@@ -13,6 +13,22 @@ pub const LOG_QUEUE_MAX: usize = 4 * store::PERSISTS_IN_FLIGHT_MAX;
 /// (about 1 ms at 1 GB/s) and not for 64.
 pub const ZERO_CHUNK: usize = 1 << 20;
 
+/// Segment files that wait to be recycled; more are removed. One is taken for every segment that fills, and a log
+/// that shrinks gives its space back.
+pub const FREE_SEGMENTS_KEPT: usize = 1;
+
+/// While the disk is full: how often the next segment is tried.
+pub const SEGMENT_RETRY: Duration = Duration::from_millis(100);
+
+/// … and for how long, before a writer that waits for it is told. Room that can be had without anybody's help (the
+/// disk reserve, a log that was truncated) comes within a fraction of it; the store hands leaderships over meanwhile.
+pub const SEGMENT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Size of the log beyond which it is reported as held by entries that are still needed: sixteen segments. At 128 MiB/s of
+/// commits 8 s of log, at 1 MiB/s a quarter of an hour: how long a follower may be away and still be served from the
+/// log.
+pub const LOG_BUDGET_BYTES: u64 = 16 * layout::SEGMENT_BYTES;
+
 /// The commit buffer is given back beyond this: one large commit must not hold its memory for ever.
 pub const COMMIT_BUFFER_KEPT: usize = 2 * layout::COMMIT_BYTES_TARGET;
 
@@ -55,6 +71,7 @@ pub const WRITE_BUFFER_BYTES: usize = 24 << 20;
 /// descriptors of the process.
 pub const STATE_FILES_MAX: i32 = 512;
 
+const _: () = assert!(SEGMENT_RETRY.as_millis() < SEGMENT_PATIENCE.as_millis());
 const _: () = assert!(WRITE_BUFFER_BYTES > FLUSH_BYTES && WRITE_BUFFERS_BYTES > 2 * FLUSH_BYTES);
 // What raft hands out for one group at once fits into one commit, four times over for the entries' headers.
 const _: () = assert!(layout::COMMIT_BYTES_MAX as u64 > 4 * store::UNCOMMITTED_BYTES_MAX);

@@ -13,13 +13,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use throng_storage_core::log::{Generation, LogId, limits};
+use throng_storage_core::log::{Generation, LogId, SegmentHeader, limits};
 use throng_wire::ids::NodeId;
 
 use crate::durable::{rename_synced, sync_dir, write_synced};
 use crate::error::{Doing, OpenError};
 use crate::format::{FORMAT, FORMATTING, Format, read_format};
 use crate::lock::{DataLock, LOCK};
+use crate::log::fs::OsFs;
 use crate::log::{Log, LogConfig, files};
 use crate::state::{RocksState, StateConfig};
 
@@ -176,7 +177,13 @@ fn format(dir: &Path, options: &OpenOptions) -> Result<Format, OpenError> {
         fs::create_dir(&path).doing("create", &path)?;
     }
     let log_dir = dir.join(LOG_DIR);
-    files::create(&log_dir, format.log, Generation::FIRST, options.log.segment_bytes, &|| false)
+    let first = SegmentHeader {
+        log: format.log,
+        generation: Generation::FIRST,
+        capacity: options.log.segment_bytes,
+        begin: Generation::FIRST,
+    };
+    files::make(&OsFs(log_dir.clone()), None, first, &|| false)
         .doing("create the first log segment in", &log_dir)?;
     RocksState::create(&dir.join(STATE_DIR)).map_err(|error| OpenError::State(error.0))?;
     sync_dir(dir).doing("sync", dir)?;

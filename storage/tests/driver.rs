@@ -10,6 +10,8 @@ mod kit;
 mod log;
 #[path = "driver/open.rs"]
 mod open;
+#[path = "driver/recycle.rs"]
+mod recycle;
 #[path = "driver/state.rs"]
 mod state;
 #[path = "driver/views.rs"]

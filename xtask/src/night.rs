@@ -26,7 +26,7 @@ const STEPS: &[Step] = &[
 type Long = (&'static str, fn(&[String]) -> Result<Tally>);
 
 /// Each writes `docs/results/NAME.json`.
-const LONG: &[Long] = &[("commit-rate", commit_rate)];
+const LONG: &[Long] = &[("commit-rate", commit_rate), ("log-kill", log_kill)];
 
 /// Runs the long versions one after the other, or the one that is named.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
@@ -45,6 +45,23 @@ fn commit_rate(args: &[String]) -> Result<Tally> {
     let printed = output_of(command.args(args))?;
     print!("{printed}");
     results::write("commit-rate", json!({ "lines": printed.lines().collect::<Vec<_>>() }))?;
+    Ok(Tally { passed: 1, failed: 0 })
+}
+
+/// The log killed between two of its file operations, 10,000 times or as often as the first argument says, from the seed
+/// that the second one says.
+fn log_kill(args: &[String]) -> Result<Tally> {
+    let kills = args.first().map_or("10000", String::as_str);
+    let seed = args.get(1).map_or("3", String::as_str);
+    let mut command = cargo();
+    command.args(["test", "-q", "-p", "throng-storage", "--lib", "log::kill_tests", "--", "--nocapture"]);
+    command.env("THRONG_LOG_KILLS", kills).env("THRONG_LOG_SEED", seed);
+    let printed = output_of(&mut command)?;
+    let line = printed.lines().find_map(|line| line.split_once("LOG-KILL ")).map(|(_, json)| json);
+    let figures: serde_json::Value = serde_json::from_str(line.ok_or("the test did not say what it did")?)
+        .map_err(|error| error.to_string())?;
+    println!("{figures}");
+    results::write("log-kill", figures)?;
     Ok(Tally { passed: 1, failed: 0 })
 }
 

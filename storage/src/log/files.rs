@@ -1,93 +1,112 @@
-//! Segment files: their names, their making.
+//! Segment files: their names, their making, their second life.
+//!
+//! ```text
+//!  made anew   create N.tmp ─► zeros ─► header ─► sync ─► rename to N.log ─► sync names
+//!  recycled    rename G.log to N.tmp ─► sync names ─┘ from here on the same
+//! ```
+//!
+//! A name that ends in `.log` is a whole segment, zeroed but for its header and what the log thread wrote. Whatever a
+//! crash leaves under another name is removed at the next start.
 
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use throng_storage_core::log::{BLOCK, Generation, LogId, SegmentHeader};
+use throng_storage_core::log::{BLOCK, Generation, SegmentHeader};
 
-use crate::durable::{rename_synced, sync_dir};
+use super::fs::{LogFile, LogFs};
 use crate::limits::ZERO_CHUNK;
 
 const SUFFIX: &str = ".log";
 const TEMPORARY: &str = ".tmp";
 
 /// The file of a segment.
-pub(crate) fn path_of(dir: &Path, generation: Generation) -> PathBuf {
-    dir.join(format!("{generation:010}{SUFFIX}", generation = generation.0))
+pub(crate) fn name_of(generation: Generation) -> String {
+    format!("{:010}{SUFFIX}", generation.0)
+}
+
+fn unfinished_name(generation: Generation) -> String {
+    format!("{:010}{TEMPORARY}", generation.0)
 }
 
 /// Segments in a log directory, in order. Leftovers of segments that were never finished are not among them.
-pub(crate) fn list(dir: &Path) -> io::Result<Vec<Generation>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)?.parse().ok());
-        found.extend(number.map(Generation));
-    }
+pub(crate) fn list(fs: &dyn LogFs) -> io::Result<Vec<Generation>> {
+    let names = fs.list()?;
+    let mut found: Vec<Generation> =
+        names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok().map(Generation)).collect();
     found.sort_unstable();
     Ok(found)
 }
 
-/// Removes what an interrupted [`create`] left.
-pub(crate) fn remove_unfinished(dir: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == &TEMPORARY[1..]) {
-            fs::remove_file(path)?;
-        }
+/// Removes what an interrupted [`make`] left.
+pub(crate) fn remove_unfinished(fs: &dyn LogFs) -> io::Result<()> {
+    for name in fs.list()?.iter().filter(|name| name.ends_with(TEMPORARY)) {
+        fs.remove(name)?;
     }
     Ok(())
 }
 
-/// Makes an empty segment: written in full under another name, then renamed, so that a segment with its real name is
-/// always whole. `stopped` ends it early, with `Interrupted`.
-pub(crate) fn create(
-    dir: &Path,
-    log: LogId,
-    generation: Generation,
-    capacity: u64,
+/// Makes an empty segment, out of the file of `old` if that is given. `stopped` ends it early, with `Interrupted`.
+///
+/// # Errors
+/// What the file system says. What was made so far is removed, as far as that goes: a full disk must not stay full of
+/// it.
+pub(crate) fn make(
+    fs: &dyn LogFs,
+    old: Option<Generation>,
+    header: SegmentHeader,
     stopped: &dyn Fn() -> bool,
 ) -> io::Result<()> {
-    let path = path_of(dir, generation);
-    let unfinished = path.with_extension(&TEMPORARY[1..]);
-    let file = File::options().write(true).create(true).truncate(true).open(&unfinished)?;
-    let made = fill(&file, SegmentHeader { log, generation, capacity }, stopped);
+    let unfinished = unfinished_name(header.generation);
+    let file = match old {
+        Some(old) => {
+            fs.rename(&name_of(old), &unfinished)?;
+            fs.sync_names()?;
+            fs.open(&unfinished)?
+        }
+        None => fs.create(&unfinished, header.capacity).inspect_err(|_| {
+            let _left_behind = fs.remove(&unfinished);
+        })?,
+    };
+    let made = fill(&*file, &header, stopped);
     if made.is_err() {
-        // A full disk must not stay full of this. If this fails too, the next start removes it.
-        let _left_behind = fs::remove_file(&unfinished);
+        // If this fails too, the next start removes it.
+        let _left_behind = fs.remove(&unfinished);
         return made;
     }
-    rename_synced(&unfinished, &path)?;
-    sync_dir(dir)
+    fs.rename(&unfinished, &name_of(header.generation))?;
+    fs.sync_names()
 }
 
-fn fill(file: &File, header: SegmentHeader, stopped: &dyn Fn() -> bool) -> io::Result<()> {
-    rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, header.capacity)?;
-    file.write_all_at(&header.encode(), 0)?;
+fn fill(file: &dyn LogFile, header: &SegmentHeader, stopped: &dyn Fn() -> bool) -> io::Result<()> {
     zero_fill(file, BLOCK as u64, header.capacity, stopped)?;
-    file.sync_all()
+    file.write_at(&header.encode(), 0)?;
+    file.sync()
 }
 
 /// Writes zeros to `from..to` and syncs them chunk by chunk. Blocks that were only allocated would be turned into
-/// written ones by the first fdatasync of each commit, which costs a journal transaction every time.
-pub(crate) fn zero_fill(file: &File, from: u64, to: u64, stopped: &dyn Fn() -> bool) -> io::Result<()> {
-    let zeros = vec![0; ZERO_CHUNK];
+/// written ones by the first fdatasync of each commit, which costs a journal transaction every time; and what a
+/// recycled file held before must not look like a torn write.
+pub(crate) fn zero_fill(
+    file: &dyn LogFile,
+    from: u64,
+    to: u64,
+    stopped: &dyn Fn() -> bool,
+) -> io::Result<()> {
+    let zeros = vec![0; ZERO_CHUNK.min((to - from) as usize)];
     let mut at = from;
     while at < to {
         if stopped() {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let len = ((to - at) as usize).min(ZERO_CHUNK);
-        file.write_all_at(&zeros[..len], at)?;
-        file.sync_data()?;
+        let len = ((to - at) as usize).min(zeros.len());
+        file.write_at(&zeros[..len], at)?;
+        file.sync()?;
         at += len as u64;
     }
     Ok(())
 }
 
-/// Opens a segment for writing.
-pub(crate) fn open(dir: &Path, generation: Generation) -> io::Result<File> {
-    File::options().read(true).write(true).open(path_of(dir, generation))
+/// Opens a segment for reading and writing.
+pub(crate) fn open(fs: &dyn LogFs, generation: Generation) -> io::Result<Arc<dyn LogFile>> {
+    fs.open(&name_of(generation))
 }

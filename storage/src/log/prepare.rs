@@ -1,45 +1,44 @@
 //! The thread that makes the next segment while the present one fills.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-use throng_storage_core::log::{Generation, LogId};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use throng_storage_core::log::Generation;
 
 use super::disk::Segment;
-use super::files;
+use super::make::Maker;
+use crate::limits::{SEGMENT_PATIENCE, SEGMENT_RETRY};
 
 /// Makes segments one ahead of the writer.
 pub(crate) struct Preparer {
     /// The rendezvous: a segment waits in the thread's hand, not in a buffer, so there is never more than one spare.
     ready: Option<Receiver<io::Result<Segment>>>,
-    stopped: Arc<AtomicBool>,
+    /// Wakes the thread when the log's begin moved.
+    nudge: Option<Sender<()>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What to make.
-pub(crate) struct Plan {
-    pub(crate) dir: PathBuf,
-    pub(crate) log: LogId,
-    pub(crate) capacity: u64,
-    /// Segments that are there already and empty; handed out first.
-    pub(crate) spares: Vec<Segment>,
-    /// The first one to make.
-    pub(crate) next: Generation,
+struct Shared {
+    stopped: AtomicBool,
+    /// Where the log begins, durably: a generation.
+    begin: AtomicU64,
 }
 
 impl Preparer {
-    pub(crate) fn start(plan: Plan) -> io::Result<Self> {
-        let (sender, ready) = bounded(0);
-        let stopped = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stopped);
+    pub(crate) fn start(maker: Maker) -> io::Result<Self> {
+        let ((sender, ready), (nudge, nudged)) = (bounded(0), bounded(1));
+        let (stopped, begin) = (AtomicBool::new(false), AtomicU64::new(maker.begin.0));
+        let shared = Arc::new(Shared { stopped, begin });
+        let seen = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("throng-log-next".to_owned())
-            .spawn(move || run(&plan, &sender, &|| seen.load(Ordering::Relaxed)))?;
-        Ok(Self { ready: Some(ready), stopped, thread: Some(thread) })
+            .spawn(move || run(maker, &seen, &sender, &nudged))?;
+        Ok(Self { ready: Some(ready), nudge: Some(nudge), shared, thread: Some(thread) })
     }
 
     /// Waits for the next segment; an error is final.
@@ -47,12 +46,19 @@ impl Preparer {
         let gone = || io::Error::other("the thread that prepares segments has stopped");
         self.ready.as_ref().ok_or_else(gone)?.recv().map_err(|_| gone())?
     }
+
+    /// The log durably begins at `begin`.
+    pub(crate) fn release(&self, begin: Generation) {
+        self.shared.begin.store(begin.0, Ordering::Release);
+        // Full: it will look anyway.
+        let _nudged = self.nudge.as_ref().map(|nudge| nudge.try_send(()));
+    }
 }
 
 impl Drop for Preparer {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.ready = None;
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        (self.ready, self.nudge) = (None, None);
         if let Some(thread) = self.thread.take() {
             // It has reported its error, or a panic printed itself.
             let _ended = thread.join();
@@ -60,22 +66,79 @@ impl Drop for Preparer {
     }
 }
 
-fn run(plan: &Plan, ready: &Sender<io::Result<Segment>>, stopped: &dyn Fn() -> bool) {
-    for spare in &plan.spares {
-        if ready.send(Ok(*spare)).is_err() {
+/// Ends when the writer is gone, or has taken an error.
+fn run(mut maker: Maker, shared: &Shared, ready: &Sender<io::Result<Segment>>, nudged: &Receiver<()>) {
+    let stopped = || shared.stopped.load(Ordering::Relaxed);
+    let mut failing = None;
+    while !stopped() {
+        maker.release(Generation(shared.begin.load(Ordering::Acquire)));
+        let ends = match maker.make(&stopped) {
+            Ok(segment) => {
+                failing = None;
+                hand_over(&mut maker, segment, shared, ready, nudged)
+            }
+            Err(_) if stopped() => true,
+            Err(error) if !is_full(&error) => {
+                complain(&maker, &error);
+                let _taken = ready.send(Err(error));
+                true
+            }
+            Err(error) => {
+                let since = *failing.get_or_insert_with(|| complain(&maker, &error));
+                wait(error, since, ready, nudged)
+            }
+        };
+        if ends {
             return;
         }
     }
-    let mut generation = plan.next;
-    while !stopped() {
-        let made = files::create(&plan.dir, plan.log, generation, plan.capacity, stopped);
-        if let (Err(error), false) = (&made, stopped()) {
-            tracing::error!(%generation, %error, "cannot prepare the next log segment");
+}
+
+fn complain(maker: &Maker, error: &io::Error) -> Instant {
+    tracing::error!(generation = %maker.next, %error, "cannot prepare the next log segment");
+    Instant::now()
+}
+
+/// Room may come back; any other error of a disk is final.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Holds a segment out until the writer takes it. Says whether the writer is gone.
+fn hand_over(
+    maker: &mut Maker,
+    segment: Segment,
+    shared: &Shared,
+    ready: &Sender<io::Result<Segment>>,
+    nudged: &Receiver<()>,
+) -> bool {
+    loop {
+        select! {
+            send(ready, Ok(segment)) -> sent => return sent.is_err(),
+            recv(nudged) -> nudge => match nudge {
+                Ok(()) => maker.release(Generation(shared.begin.load(Ordering::Acquire))),
+                Err(_) => return true,
+            },
         }
-        let failed = made.is_err();
-        if ready.send(made.map(|()| Segment { generation, capacity: plan.capacity })).is_err() || failed {
-            return;
-        }
-        generation = generation.next();
+    }
+}
+
+/// The disk is full. The writer has the present segment and may need no other for long: room may come back. If it waits
+/// for one already and this has lasted, it is told. Says whether that is the end.
+fn wait(
+    error: io::Error,
+    since: Instant,
+    ready: &Sender<io::Result<Segment>>,
+    nudged: &Receiver<()>,
+) -> bool {
+    let rest: Duration = SEGMENT_RETRY;
+    if since.elapsed() < SEGMENT_PATIENCE {
+        std::thread::sleep(rest);
+        return false;
+    }
+    select! {
+        send(ready, Err(error)) -> _ => true,
+        recv(nudged) -> nudge => nudge.is_err(),
+        default(rest) => false,
     }
 }

@@ -1,18 +1,16 @@
 //! Reads entries that have left memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use throng_storage_core::entry::{Entry, HardState};
-use throng_storage_core::log::{Contents, Generation, LogId, Place, record};
+use throng_storage_core::entry::{Entry, HardState, Mark};
+use throng_storage_core::log::{Contents, Generation, LogId, Place, Recovered, Segments, Tail, record};
 use throng_storage_core::store::{LogRead, LogReadError, RecoveredGroup, TermRun};
 use throng_wire::ids::ShardId;
 
 use super::files;
+use super::fs::{LogFile, LogFs};
 use crate::limits::{OPEN_SEGMENTS_MAX, TAIL_ENTRIES};
 
 /// Reads entries by index while the log thread writes. Cheap to clone.
@@ -22,16 +20,53 @@ pub struct LogReader {
 }
 
 struct Shared {
-    dir: PathBuf,
+    fs: Arc<dyn LogFs>,
     log: LogId,
     contents: RwLock<Contents>,
-    files: Mutex<BTreeMap<Generation, Arc<File>>>,
+    segments: Mutex<Segments>,
+    /// Whether the log was found with a torn tail.
+    is_suspect: bool,
+    budget_bytes: u64,
+    /// Segments that are open for reading. Never one before the log's begin: its file is another segment's soon.
+    files: Mutex<BTreeMap<Generation, Arc<dyn LogFile>>>,
 }
 
 impl LogReader {
-    pub(crate) fn new(dir: PathBuf, log: LogId, contents: Contents) -> Self {
-        let files = Mutex::new(BTreeMap::new());
-        Self { shared: Arc::new(Shared { dir, log, contents: RwLock::new(contents), files }) }
+    pub(crate) fn new(
+        fs: Arc<dyn LogFs>,
+        log: LogId,
+        contents: Contents,
+        recovered: &Recovered,
+        budget_bytes: u64,
+    ) -> Self {
+        let (contents, segments) = (RwLock::new(contents), Mutex::new(recovered.segments.clone()));
+        let is_suspect = recovered.tail != Tail::Clean;
+        Self {
+            shared: Arc::new(Shared {
+                fs,
+                log,
+                contents,
+                segments,
+                is_suspect,
+                budget_bytes,
+                files: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The log's segments are these; for the log thread, before it releases those that are gone.
+    pub(crate) fn note_segments(&self, segments: Segments) {
+        let begin = segments.begin().generation;
+        *self.segments() = segments;
+        self.files().retain(|generation, _| *generation >= begin);
+    }
+
+    fn segments(&self) -> MutexGuard<'_, Segments> {
+        self.shared.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<Generation, Arc<dyn LogFile>>> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs with the log's contents; the log thread waits for it, so it should be short.
@@ -51,7 +86,31 @@ impl LogReader {
 
     /// The term of an entry, if the log has it.
     pub fn term(&self, shard: ShardId, index: u64) -> Option<u64> {
-        self.with_contents(|contents| contents.index().place(shard, index)).map(|place| place.term)
+        self.with_contents(|contents| contents.places(shard)?.get(index)).map(|place| place.term)
+    }
+
+    /// A group's newest mark: where its log begins. `None` for one that was formatted here and never truncated.
+    pub fn mark(&self, shard: ShardId) -> Option<Mark> {
+        self.with_contents(|contents| contents.mark(shard).cloned())
+    }
+
+    /// Bytes on disk from the log's begin to the end of its active segment. The spare and one recycled file come on top.
+    pub fn live_bytes(&self) -> u64 {
+        self.segments().live_bytes()
+    }
+
+    /// How many bytes the log is beyond its budget, 0 within it. It grows on all the same: nothing that is needed is ever
+    /// cut. What ends it is to flush, then truncate the groups that [`LogReader::oldest_pins`] names, and to send
+    /// followers a snapshot that need what is older.
+    pub fn bytes_over_budget(&self) -> u64 {
+        self.live_bytes().saturating_sub(self.shared.budget_bytes)
+    }
+
+    /// The groups that keep entries in the oldest segment, each with its first index: the log begins later as soon as
+    /// all of them are truncated.
+    pub fn oldest_pins(&self) -> Vec<(ShardId, u64)> {
+        let oldest = self.segments().begin().generation;
+        self.with_contents(|contents| contents.pins(oldest))
     }
 
     /// What a group's `Store` starts from, given how far its state has applied the log: the entries above that in
@@ -65,15 +124,20 @@ impl LogReader {
         applied: u64,
         applied_term: u64,
     ) -> Result<RecoveredGroup, LogReadError> {
-        let (hard_state, (first_index, next)) =
-            self.with_contents(|contents| (contents.hard_state(shard), contents.index().bounds(shard)));
+        let (hard_state, mark, (first_index, next)) = self.with_contents(|contents| {
+            (contents.hard_state(shard), contents.mark(shard).cloned(), contents.bounds(shard))
+        });
         let tail_first = (applied.saturating_add(1)).min(next.saturating_sub(TAIL_ENTRIES)).max(first_index);
-        let terms = self.with_contents(|contents| contents.index().term_runs(shard, tail_first));
+        let terms = self.with_contents(|contents| {
+            contents.places(shard).map(|places| places.term_runs(tail_first)).unwrap_or_default()
+        });
         let terms = terms.into_iter().map(|(first_index, term)| TermRun { first_index, term }).collect();
         let entries =
             if tail_first < next { self.entries(shard, tail_first, next, usize::MAX)? } else { Vec::new() };
         Ok(RecoveredGroup {
             hard_state,
+            mark,
+            is_suspect: self.shared.is_suspect,
             first_index,
             terms,
             entries,
@@ -92,7 +156,7 @@ impl LogReader {
         };
         let mut bytes = vec![0; place.len as usize];
         let file = self.file(place.generation()).map_err(|error| failed(&error))?;
-        file.read_exact_at(&mut bytes, u64::from(place.offset)).map_err(|error| failed(&error))?;
+        file.read_at(&mut bytes, u64::from(place.offset)).map_err(|error| failed(&error))?;
         let entry = record::decode_entry(&mut &bytes[..], &mut 0, shard, self.shared.log)
             .map_err(|error| failed(&error))?;
         if entry.index != index || entry.term != place.term || entry.len != bytes.len() {
@@ -101,12 +165,12 @@ impl LogReader {
         Ok(entry.to_entry())
     }
 
-    fn file(&self, generation: Generation) -> io::Result<Arc<File>> {
-        let mut files = self.shared.files.lock().unwrap_or_else(PoisonError::into_inner);
+    fn file(&self, generation: Generation) -> io::Result<Arc<dyn LogFile>> {
+        let mut files = self.files();
         if let Some(file) = files.get(&generation) {
             return Ok(Arc::clone(file));
         }
-        let file = Arc::new(File::open(files::path_of(&self.shared.dir, generation))?);
+        let file = files::open(&*self.shared.fs, generation)?;
         if files.len() >= OPEN_SEGMENTS_MAX {
             // Followers read forward: the lowest is the first that nobody needs.
             files.pop_first();
@@ -125,8 +189,8 @@ impl LogRead for LogReader {
         max_bytes: usize,
     ) -> Result<Vec<Entry>, LogReadError> {
         let places = self.with_contents(|contents| {
-            let high = high.min(contents.index().bounds(shard).1);
-            contents.index().range(shard, low, high).map(|places| within(places, max_bytes).to_vec())
+            let all = contents.places(shard)?;
+            Some(within(all.range(low, high.min(all.next()))?, max_bytes))
         });
         let places = places.filter(|places| !places.is_empty());
         let places =
@@ -136,11 +200,15 @@ impl LogRead for LogReader {
 }
 
 /// As many places as fit `max_bytes`, at least one.
-fn within(places: &[Place], max_bytes: usize) -> &[Place] {
+fn within(places: impl Iterator<Item = Place>, max_bytes: usize) -> Vec<Place> {
     let mut bytes = 0usize;
-    let fitting = places.iter().take_while(|place| {
+    let mut fitting = Vec::new();
+    for place in places {
         bytes = bytes.saturating_add(place.len as usize);
-        bytes <= max_bytes
-    });
-    &places[..fitting.count().max(1).min(places.len())]
+        if bytes > max_bytes && !fitting.is_empty() {
+            break;
+        }
+        fitting.push(place);
+    }
+    fitting
 }

@@ -12,7 +12,7 @@ use throng_storage_core::state::{Change, StateRead, Table};
 use throng_storage_core::store::PersistToken;
 use throng_wire::ids::ShardId;
 
-use crate::kit::{PATIENCE, entry, open, record};
+use crate::kit::{PATIENCE, entry, mark, open, options, record};
 
 const VICTIM_DIR: &str = "THRONG_TEST_VICTIM_DIR";
 
@@ -38,6 +38,9 @@ fn victim() {
     for index in first.. {
         while log.submit(PersistToken(index), vec![record(0, 1, index, index..=index)]).is_err() {
             print_all(&printed);
+        }
+        if index % 8 == 0 {
+            log.truncate(vec![(ShardId(0), mark(index - 4, 1))]).expect("the log runs");
         }
         let applied = Bytes::copy_from_slice(&index.to_be_bytes());
         let batch = vec![
@@ -68,16 +71,16 @@ fn print_all(printed: &crossbeam_channel::Receiver<String>) {
 fn a_killed_process_loses_nothing_that_was_durable() {
     let dir = tempdir().expect("a temporary directory");
     let mut before = 0;
-    for round in 0..5 {
-        let (log, flushed) = kill_one(dir.path(), 40 + round * 15);
+    for round in 0..20 {
+        let (log, flushed) = kill_one(dir.path(), 20 + round * 37 % 90);
         let opened = open(dir.path());
         let reader = opened.log.reader();
         let commit = reader.hard_state(ShardId(0)).commit;
         assert!(log > before && commit >= log, "token {log} was durable, the log ends at {commit}");
         let group = reader.recovered_group(ShardId(0), 0, 0).expect("readable");
-        assert!(
-            group.entries.iter().eq((1..=commit).map(|index| entry(1, index)).collect::<Vec<_>>().iter())
-        );
+        let kept: Vec<_> = (group.first_index..=commit).map(|index| entry(1, index)).collect();
+        assert!(group.entries == kept, "entries {} to {commit}", group.first_index);
+        assert!(reader.live_bytes() <= options().log.budget_bytes, "old segments are recycled");
         let applied = opened.state.get(Table::Meta, b"applied").expect("get").expect("something was flushed");
         let applied = u64::from_be_bytes(applied[..].try_into().expect("eight bytes"));
         assert!(applied >= flushed, "token {flushed} was durable, the state is at {applied}");

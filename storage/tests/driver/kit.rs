@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, unbounded};
-use throng_storage::{Log, LogConfig, LogWriter, OpenError, OpenOptions, Opened, Report};
-use throng_storage_core::entry::{Entry, EntryKind, HardState, Record};
+use throng_storage::{Log, LogConfig, LogDriver, LogWriter, OpenError, OpenOptions, Opened, Report};
+use throng_storage_core::entry::{Conf, Entry, EntryKind, HardState, Mark, Record};
 use throng_storage_core::log::BLOCK;
 use throng_storage_core::store::PersistToken;
 use throng_wire::ids::{NodeId, ShardId};
@@ -20,9 +20,33 @@ pub(crate) type Reports = Receiver<Report<PersistToken>>;
 
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new(CLUSTER, NodeId(1), SHARDS);
-    options.log = LogConfig { segment_bytes: 16 * BLOCK as u64 };
+    options.log = LogConfig {
+        segment_bytes: 16 * BLOCK as u64,
+        budget_bytes: 64 * BLOCK as u64,
+        ..LogConfig::default()
+    };
     options
 }
+
+/// As [`open`], its log written by `driver`.
+pub(crate) fn open_by(driver: LogDriver, dir: &Path) -> Opened {
+    let mut options = options();
+    options.log.driver = driver;
+    throng_storage::open(dir, &options).expect("the data directory opens")
+}
+
+/// Runs each of these functions as one test for every driver.
+macro_rules! for_every_driver {
+    ($($test:ident),* $(,)?) => {
+        mod thread {
+            $( #[test] fn $test() { super::$test(throng_storage::LogDriver::Thread) } )*
+        }
+        mod uring {
+            $( #[test] fn $test() { super::$test(throng_storage::LogDriver::Uring) } )*
+        }
+    };
+}
+pub(crate) use for_every_driver;
 
 pub(crate) fn open(dir: &Path) -> Opened {
     throng_storage::open(dir, &options()).expect("the data directory opens")
@@ -77,6 +101,11 @@ pub(crate) fn record(shard: u32, term: u64, commit: u64, indices: core::ops::Ran
         mark: None,
         entries,
     }
+}
+
+/// A mark of a group's own past: entries through `index` are not needed.
+pub(crate) fn mark(index: u64, term: u64) -> Mark {
+    Mark { index, term, peer: 1, replica: 1, conf: Conf::of_voters([1, 2, 3]), ..Mark::default() }
 }
 
 /// All files below a directory with their bytes, but not RocksDB's own, which it may rewrite when it is opened.

@@ -9,20 +9,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use tempfile::tempdir;
 use throng_storage::log::{LogDisk, Segment};
-use throng_storage::{LogWriter, Report, SubmitError};
+use throng_storage::{LogDriver, LogWriter, Report, SubmitError};
 use throng_storage_core::entry::{Entry, HardState, Record};
-use throng_storage_core::log::{BLOCK, Tail};
+use throng_storage_core::log::{BLOCK, Generation, Tail};
 use throng_storage_core::store::{LogRead, PersistToken};
 use throng_wire::ids::ShardId;
 
-use crate::kit::{PATIENCE, Reports, entry, open, persist, record, start, wait_durable};
+use crate::kit::{
+    PATIENCE, Reports, entry, for_every_driver, open, open_by, persist, record, start, wait_durable,
+};
 
-#[test]
-fn what_was_durable_is_found_again_over_many_segments() {
+for_every_driver!(
+    what_was_durable_is_found_again_over_many_segments,
+    a_group_starts_from_what_its_state_has_not_applied,
+    older_entries_are_read_while_the_log_grows,
+    a_segment_that_cannot_be_had_is_fatal,
+    records_that_a_restart_would_refuse_are_not_written,
+    a_group_commit_larger_than_a_segment_is_split_between_records,
+    an_interrupted_segment_is_removed,
+);
+
+fn what_was_durable_is_found_again_over_many_segments(driver: LogDriver) {
     let dir = tempdir().expect("a temporary directory");
     let mut next = 1;
     for round in 1..=4u64 {
-        let opened = open(dir.path());
+        let opened = open_by(driver, dir.path());
         assert_eq!(opened.log.tail(), Tail::Clean);
         let group = opened.log.reader().recovered_group(ShardId(2), 0, 0).expect("readable");
         let expected: Vec<Entry> = (1..next).map(|index| entry((index - 1) / 60 + 1, index)).collect();
@@ -43,17 +54,16 @@ fn what_was_durable_is_found_again_over_many_segments() {
     assert!(segments > 8, "120 commits of one block or more at 15 blocks a segment: {segments}");
 }
 
-#[test]
-fn a_group_starts_from_what_its_state_has_not_applied() {
+fn a_group_starts_from_what_its_state_has_not_applied(driver: LogDriver) {
     let dir = tempdir().expect("a temporary directory");
-    let (writer, reports) = start(open(dir.path()).log);
+    let (writer, reports) = start(open_by(driver, dir.path()).log);
     for (n, from) in (1..).zip((1..=181).step_by(20)) {
         let term = if from <= 100 { 1 } else { 2 };
         persist(&writer, &reports, n, vec![record(1, term, from, from..=from + 19)]);
     }
     persist(&writer, &reports, 20, vec![record(1, 4, 181, 151..=190), record(1, 4, 185, 191..=200)]);
     drop(writer);
-    let reader = open(dir.path()).log.reader();
+    let reader = open_by(driver, dir.path()).log.reader();
     let group = reader.recovered_group(ShardId(1), 120, 2).expect("readable");
     assert_eq!(group.hard_state, HardState { term: 4, vote: 1, commit: 185 });
     assert_eq!((group.first_index, group.applied, group.applied_term), (1, 120, 2));
@@ -73,10 +83,9 @@ fn a_group_starts_from_what_its_state_has_not_applied() {
     assert_eq!((empty.first_index, empty.entries.len(), empty.hard_state), (1, 0, HardState::default()));
 }
 
-#[test]
-fn older_entries_are_read_while_the_log_grows() {
+fn older_entries_are_read_while_the_log_grows(driver: LogDriver) {
     let dir = tempdir().expect("a temporary directory");
-    let log = open(dir.path()).log;
+    let log = open_by(driver, dir.path()).log;
     let reader = log.reader();
     let (writer, reports) = start(log);
     for n in 1..=60 {
@@ -165,10 +174,9 @@ fn a_failed_sync_is_fatal_and_never_tried_again() {
     assert_eq!(writer.submit(PersistToken(3), vec![]), Err(SubmitError::Stopped));
 }
 
-#[test]
-fn a_segment_that_cannot_be_had_is_fatal() {
+fn a_segment_that_cannot_be_had_is_fatal(driver: LogDriver) {
     let dir = tempdir().expect("a temporary directory");
-    let (writer, reports) = start(open(dir.path()).log);
+    let (writer, reports) = start(open_by(driver, dir.path()).log);
     fs::remove_dir_all(dir.path().join("log")).expect("the disk goes away");
     let last = (1..=60).find_map(|n| {
         writer.submit(PersistToken(n), vec![record(0, 1, 0, n..=n)]).ok()?;
@@ -194,52 +202,50 @@ fn a_full_queue_says_so() {
     wait_durable(&reports, refused - 1);
 }
 
-#[test]
-fn records_that_a_restart_would_refuse_are_not_written() {
+fn records_that_a_restart_would_refuse_are_not_written(driver: LogDriver) {
     let gap =
         Record { shard: ShardId(1), hard_state: None, mark: None, entries: vec![entry(1, 3), entry(1, 5)] };
     let bad = [
         (vec![record(9, 1, 0, 1..=1)], "shard 9 in a store of 4"),
         (vec![record(1, 1, 0, 7..=7)], "entry 7 follows where 2 is the next"),
-        (vec![record(1, 0, 0, 2..=2)], "hard state of shard 1 falls"),
+        (vec![record(1, 0, 0, 2..=2)], "shard 1: the hard state falls"),
         (vec![record(1, 1, 0, 2..=2), gap], "entry 5 follows where 4"),
         (vec![huge_record()], "does not fit a segment"),
     ];
     for (records, expected) in bad {
         let dir = tempdir().expect("a temporary directory");
-        let (writer, reports) = start(open(dir.path()).log);
+        let (writer, reports) = start(open_by(driver, dir.path()).log);
         persist(&writer, &reports, 1, vec![record(1, 1, 0, 1..=1)]);
         writer.submit(PersistToken(2), records).expect("the log runs");
         let Ok(Report::Fatal(why)) = reports.recv_timeout(PATIENCE) else { panic!("a fatal report comes") };
         assert!(why.contains(expected), "{why}");
         drop(writer);
-        let group = open(dir.path()).log.reader().recovered_group(ShardId(1), 0, 0).expect("readable");
+        let group =
+            open_by(driver, dir.path()).log.reader().recovered_group(ShardId(1), 0, 0).expect("readable");
         assert_eq!(group.entries, [entry(1, 1)]);
     }
 }
 
-#[test]
-fn a_group_commit_larger_than_a_segment_is_split_between_records() {
+fn a_group_commit_larger_than_a_segment_is_split_between_records(driver: LogDriver) {
     let dir = tempdir().expect("a temporary directory");
-    let (writer, reports) = start(open(dir.path()).log);
+    let (writer, reports) = start(open_by(driver, dir.path()).log);
     let records: Vec<Record> =
         (0..200).map(|n| record(n % 4, 1, 0, u64::from(n / 4) + 1..=u64::from(n / 4) + 1)).collect();
     persist(&writer, &reports, 1, records);
     persist(&writer, &reports, 2, vec![]);
     drop(writer);
-    let reader = open(dir.path()).log.reader();
+    let reader = open_by(driver, dir.path()).log.reader();
     for shard in 0..4 {
         assert_eq!(reader.recovered_group(ShardId(shard), 0, 0).expect("readable").entries.len(), 50);
     }
 }
 
-#[test]
-fn an_interrupted_segment_is_removed() {
+fn an_interrupted_segment_is_removed(driver: LogDriver) {
     let dir = tempdir().expect("a temporary directory");
-    drop(open(dir.path()));
+    drop(open_by(driver, dir.path()));
     let unfinished = dir.path().join("log/0000000002.tmp");
     fs::write(&unfinished, "half a segment").expect("write");
-    let (writer, reports) = start(open(dir.path()).log);
+    let (writer, reports) = start(open_by(driver, dir.path()).log);
     for n in 1..=40 {
         persist(&writer, &reports, n, vec![record(0, 1, n, n..=n)]);
     }
@@ -248,7 +254,7 @@ fn an_interrupted_segment_is_removed() {
     let left =
         left.filter(|entry| entry.as_ref().expect("entry").path().extension().is_some_and(|e| e == "tmp"));
     assert_eq!(left.count(), 0);
-    assert_eq!(open(dir.path()).log.reader().hard_state(ShardId(0)).commit, 40);
+    assert_eq!(open_by(driver, dir.path()).log.reader().hard_state(ShardId(0)).commit, 40);
 }
 
 fn huge_record() -> Record {
@@ -261,9 +267,9 @@ fn huge_record() -> Record {
     }
 }
 
-fn start_on(log: throng_storage::Log, disk: impl LogDisk + 'static) -> (LogWriter, Reports) {
+fn start_on(log: throng_storage::Log, disk: impl LogDisk + Send + 'static) -> (LogWriter, Reports) {
     let (sender, reports) = unbounded();
-    let writer = log.start_on(disk, move |report| sender.send(report).expect("the test listens"));
+    let writer = log.start_on(move || Ok(disk), move |report| sender.send(report).expect("the test listens"));
     (writer.expect("threads are to be had"), reports)
 }
 
@@ -286,9 +292,11 @@ impl LogDisk for SlowDisk {
         Err(io::Error::other("these tests stay in one segment"))
     }
 
-    fn write_and_sync(&mut self, _: u64, bytes: &[u8]) -> io::Result<()> {
+    fn write_and_sync(&mut self, _: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.attempts.fetch_add(1, Ordering::SeqCst);
         self.calls.send(bytes.len()).expect("the test listens");
         self.go.recv_timeout(PATIENCE).expect("the test answers")
     }
+
+    fn release(&mut self, _: Generation) {}
 }

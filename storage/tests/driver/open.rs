@@ -104,9 +104,13 @@ fn another_version_or_a_damaged_format_file_is_refused() {
     let dir = filled();
     let path = dir.path().join("FORMAT");
     let good = fs::read_to_string(&path).expect("read");
-    fs::write(&path, good.replacen("throng data 1", "throng data 2", 1)).expect("write");
-    assert_refused_untouched(dir.path(), "has format version 2, this program reads version 1");
-    for (at, _) in good.char_indices().filter(|(at, _)| *at > "throng data 1".len()) {
+    for (version, advice) in [(1, "there is no conversion before 1.0"), (3, "run the newer version")] {
+        fs::write(&path, good.replacen("throng data 2", &format!("throng data {version}"), 1))
+            .expect("write");
+        let expected = format!("has format version {version}, this program reads version 2 ({advice}");
+        assert_refused_untouched(dir.path(), &expected);
+    }
+    for (at, _) in good.char_indices().filter(|(at, _)| *at > "throng data 2".len()) {
         let mut bytes = good.clone().into_bytes();
         bytes[at] ^= 1;
         fs::write(&path, &bytes).expect("write");
@@ -127,7 +131,12 @@ fn lost_parts_are_refused_not_replaced() {
         let path = dir.path().join(part);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         removed.expect("remove");
-        assert_refused_untouched(dir.path(), &format!("{} is missing", path.display()));
+        // A log may begin later than at its first segment; this one says that it does not.
+        let expected = match part {
+            "log/0000000001.log" => "the log begins with segment 1, the oldest one here is 2".to_owned(),
+            _ => format!("{} is missing", path.display()),
+        };
+        assert_refused_untouched(dir.path(), &expected);
     }
 }
 

@@ -6,6 +6,7 @@ use super::commit::{self, Link};
 use super::layout::{BLOCK, Generation, LogId};
 use super::limits::{COMMIT_BYTES_MAX, SEGMENT_BYTES_MAX};
 use super::recover::LogEnd;
+use super::segments::{Begin, SegmentStart, Segments};
 use crate::entry::Record;
 
 /// The place of a staged commit.
@@ -37,17 +38,36 @@ impl std::error::Error for TooLarge {}
 pub struct Appender {
     log: LogId,
     end: LogEnd,
+    segments: Segments,
 }
 
 impl Appender {
     /// Continues a log where recovery found its end.
-    pub fn new(log: LogId, end: LogEnd) -> Self {
-        Self { log, end }
+    ///
+    /// # Panics
+    /// If `end` is not in the last of `segments`.
+    pub fn new(log: LogId, end: LogEnd, segments: Segments) -> Self {
+        assert!(segments.active() == end.generation, "the log ends in its last segment");
+        Self { log, end, segments }
     }
 
     /// Where the next commit would be written if it fits.
     pub fn end(&self) -> &LogEnd {
         &self.end
+    }
+
+    /// The log's segments, without spares and leftovers.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    /// Lets the log begin at `generation`, which the next commit states. Once that is durable, the segments before it
+    /// may be recycled.
+    ///
+    /// # Panics
+    /// If that is not one of its segments.
+    pub fn begin_at(&mut self, generation: Generation) {
+        self.segments.drop_before(generation);
     }
 
     /// Whether a commit of `len` bytes fits the current segment; if not, [`Appender::rotate`] first.
@@ -65,6 +85,8 @@ impl Appender {
         self.end.generation = generation;
         self.end.offset = BLOCK as u64;
         self.end.capacity = capacity;
+        let begin = Begin { generation, number: self.end.number, previous: self.end.previous };
+        self.segments.push(SegmentStart { begin, capacity });
     }
 
     /// Encodes one commit of these records into `out`.
@@ -90,7 +112,7 @@ impl Appender {
             number: self.end.number,
             previous: self.end.previous,
         };
-        self.end.previous = commit::encode(&link, records, out);
+        self.end.previous = commit::encode(&link, &self.segments.begin(), records, out);
         assert!(out.len() == len, "the length was computed from the same records");
         self.end.number = self.end.number.next();
         self.end.offset += len as u64;

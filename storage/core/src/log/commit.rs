@@ -8,6 +8,7 @@ use super::layout::{
 };
 use super::limits::COMMIT_BYTES_MAX;
 use super::record::{self, RecordError, RecordView};
+use super::segments::Begin;
 use crate::entry::Record;
 
 const CRC: core::ops::Range<usize> = 36..40;
@@ -54,6 +55,8 @@ impl fmt::Display for CommitError {
 pub struct Commit<'a> {
     /// Its records, in order.
     pub records: Vec<RecordView<'a>>,
+    /// Where it says that the log begins.
+    pub begin: Begin,
     /// Its length in the segment, padding included.
     pub len: usize,
     /// Its checksum, on which the next commit stands.
@@ -65,11 +68,16 @@ pub fn encoded_len<'a>(records: impl IntoIterator<Item = &'a Record>) -> usize {
     padded(COMMIT_HEADER + records.into_iter().map(record::encoded_len).sum::<usize>())
 }
 
-/// Replaces `out` by the commit's bytes and returns its checksum.
+/// Replaces `out` by the commit's bytes, which state that the log begins at `begin`, and returns its checksum.
 ///
 /// # Panics
 /// If it is longer than [`COMMIT_BYTES_MAX`]; the caller has asked [`encoded_len`].
-pub fn encode<'a>(link: &Link, records: impl IntoIterator<Item = &'a Record>, out: &mut Vec<u8>) -> u32 {
+pub fn encode<'a>(
+    link: &Link,
+    begin: &Begin,
+    records: impl IntoIterator<Item = &'a Record>,
+    out: &mut Vec<u8>,
+) -> u32 {
     out.clear();
     out.resize(COMMIT_HEADER, 0);
     let mut count: u32 = 0;
@@ -87,6 +95,9 @@ pub fn encode<'a>(link: &Link, records: impl IntoIterator<Item = &'a Record>, ou
     out[24..28].copy_from_slice(&(payload as u32).to_le_bytes());
     out[28..32].copy_from_slice(&count.to_le_bytes());
     out[32..36].copy_from_slice(&link.previous.to_le_bytes());
+    out[40..48].copy_from_slice(&begin.generation.0.to_le_bytes());
+    out[48..56].copy_from_slice(&begin.number.0.to_le_bytes());
+    out[56..60].copy_from_slice(&begin.previous.to_le_bytes());
     let crc = link.log.checksum(out, CRC);
     out[CRC].copy_from_slice(&crc.to_le_bytes());
     crc
@@ -111,12 +122,19 @@ pub fn decode<'a>(segment: &'a [u8], offset: usize, link: &Link) -> Result<Commi
     if !payload.is_empty() {
         return Err(CommitError::Records(RecordError("a commit has bytes behind its records")));
     }
-    Ok(Commit { records, len: bytes.len(), crc: u32_at(bytes, CRC.start) })
+    let begin = Begin {
+        generation: Generation(u64_at(bytes, 40)),
+        number: CommitNo(u64_at(bytes, 48)),
+        previous: u32_at(bytes, 56),
+    };
+    Ok(Commit { records, begin, len: bytes.len(), crc: u32_at(bytes, CRC.start) })
 }
 
-/// The number of the intact commit of this generation that begins at `offset`, whatever it stands on.
-pub fn probe(segment: &[u8], offset: usize, log: LogId, generation: Generation) -> Option<CommitNo> {
-    verified(segment, offset, log, generation).ok().map(|bytes| CommitNo(u64_at(bytes, 16)))
+/// The number of the intact commit of this generation that begins at `offset`, and the checksum it stands on, whatever
+/// that is.
+pub fn probe(segment: &[u8], offset: usize, log: LogId, generation: Generation) -> Option<(CommitNo, u32)> {
+    let bytes = verified(segment, offset, log, generation).ok()?;
+    Some((CommitNo(u64_at(bytes, 16)), u32_at(bytes, 32)))
 }
 
 /// The bytes of the commit at `offset`, padding included, if its checksum holds.

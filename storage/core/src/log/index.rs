@@ -1,8 +1,6 @@
-//! Where every entry lies: shard → index → place in a segment.
+//! Where a group's entries lie: index → place in a segment.
 
-use std::collections::BTreeMap;
-
-use throng_wire::ids::ShardId;
+use std::collections::VecDeque;
 
 use super::layout::Generation;
 
@@ -54,82 +52,93 @@ impl core::fmt::Display for Gap {
     }
 }
 
-/// Places of all entries of a log. Grows with the log, which recycling will bound.
-#[derive(Clone, Debug, Default)]
-pub struct Index {
-    groups: BTreeMap<ShardId, GroupPlaces>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct GroupPlaces {
-    /// Index of the first place. Invariant: `places[i]` is entry `first + i`.
+/// Places of a group's entries, contiguous.
+///
+/// Invariant: `places[i]` is entry `first + i`. Grows with the log; [`Places::drop_through`] takes the front away.
+#[derive(Clone, Debug)]
+pub struct Places {
     first: u64,
-    places: Vec<Place>,
+    places: VecDeque<Place>,
 }
 
-impl GroupPlaces {
-    fn next(&self) -> u64 {
+impl Default for Places {
+    fn default() -> Self {
+        Self::after(0)
+    }
+}
+
+impl Places {
+    /// No entries; the next one is `index + 1`.
+    pub fn after(index: u64) -> Self {
+        Self { first: index + 1, places: VecDeque::new() }
+    }
+
+    /// The index of the first entry, or of the next one if there is none.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The index after the last entry.
+    pub fn next(&self) -> u64 {
         self.first + self.places.len() as u64
     }
-}
 
-impl Index {
-    /// Adds one entry; it replaces everything of its group from its index on, as Raft requires.
-    ///
-    /// # Errors
-    /// [`Gap`] if entries between the group's last and this one are missing; nothing changes then.
-    pub fn add(&mut self, shard: ShardId, index: u64, place: Place) -> Result<(), Gap> {
-        let group = self.groups.entry(shard).or_default();
-        if group.places.is_empty() {
-            group.first = index;
-        }
-        if index > group.next() {
-            return Err(Gap { expected: group.next(), found: index });
-        }
-        match index.checked_sub(group.first) {
-            Some(kept) => group.places.truncate(kept as usize),
-            None => {
-                group.places.clear();
-                group.first = index;
-            }
-        }
-        group.places.push(place);
-        assert!(group.next() == index + 1, "the newest entry ends its group");
-        Ok(())
+    /// Entries that memory is held for.
+    pub fn held(&self) -> usize {
+        self.places.capacity()
     }
 
-    /// The first index a group has, and the one after its last. Both are 1 for a group without entries.
-    pub fn bounds(&self, shard: ShardId) -> (u64, u64) {
-        self.groups
-            .get(&shard)
-            .filter(|group| !group.places.is_empty())
-            .map_or((1, 1), |group| (group.first, group.next()))
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
-    /// Whether a group has no entries.
-    pub fn is_empty(&self, shard: ShardId) -> bool {
-        self.groups.get(&shard).is_none_or(|group| group.places.is_empty())
+    /// The first entry's place.
+    pub fn front(&self) -> Option<&Place> {
+        self.places.front()
     }
 
     /// Where an entry lies.
-    pub fn place(&self, shard: ShardId, index: u64) -> Option<Place> {
-        let group = self.groups.get(&shard)?;
-        group.places.get(usize::try_from(index.checked_sub(group.first)?).ok()?).copied()
+    pub fn get(&self, index: u64) -> Option<Place> {
+        self.places.get(usize::try_from(index.checked_sub(self.first)?).ok()?).copied()
     }
 
-    /// Places of `low..high` of a group, all of them or `None`.
-    pub fn range(&self, shard: ShardId, low: u64, high: u64) -> Option<&[Place]> {
-        let group = self.groups.get(&shard)?;
-        let from = usize::try_from(low.checked_sub(group.first)?).ok()?;
-        let to = usize::try_from(high.checked_sub(group.first)?).ok()?;
-        group.places.get(from..to)
+    /// Adds one entry; it replaces everything from its index on, as Raft requires.
+    ///
+    /// # Errors
+    /// [`Gap`] if entries before this one are missing; nothing changes then.
+    pub fn add(&mut self, index: u64, place: Place) -> Result<(), Gap> {
+        if index < self.first || index > self.next() {
+            return Err(Gap { expected: self.next(), found: index });
+        }
+        self.places.truncate((index - self.first) as usize);
+        self.places.push_back(place);
+        assert!(self.next() == index + 1, "the newest entry ends its group");
+        Ok(())
     }
 
-    /// Terms of a group's entries below `index`, as runs: the first index of each run and its term.
-    pub fn term_runs(&self, shard: ShardId, index: u64) -> Vec<(u64, u64)> {
+    /// Forgets the entries through `index`. Memory goes back in steps, so that a log that is truncated regularly does
+    /// not keep what its largest extent needed.
+    pub fn drop_through(&mut self, index: u64) {
+        let gone = (index + 1).saturating_sub(self.first).min(self.places.len() as u64);
+        self.places.drain(..gone as usize);
+        self.first += gone;
+        if self.places.capacity() > 4 * self.places.len().max(64) {
+            self.places.shrink_to(2 * self.places.len());
+        }
+    }
+
+    /// Places of `low..high`, all of them or `None`.
+    pub fn range(&self, low: u64, high: u64) -> Option<impl Iterator<Item = Place> + '_> {
+        let from = usize::try_from(low.checked_sub(self.first)?).ok()?;
+        let to = usize::try_from(high.checked_sub(self.first)?).ok()?;
+        (from <= to && to <= self.places.len()).then(|| self.places.range(from..to).copied())
+    }
+
+    /// Terms of the entries below `index`, as runs: the first index of each run and its term.
+    pub fn term_runs(&self, index: u64) -> Vec<(u64, u64)> {
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        let Some(group) = self.groups.get(&shard) else { return runs };
-        for (at, place) in (group.first..index).zip(&group.places) {
+        for (at, place) in (self.first..index).zip(&self.places) {
             if runs.last().is_none_or(|run| run.1 != place.term) {
                 runs.push((at, place.term));
             }

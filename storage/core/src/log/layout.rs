@@ -1,32 +1,37 @@
 //! Where the bytes lie. All numbers are little-endian.
 //!
 //! ```text
-//!  segment file, preallocated and zeroed before its first use
+//!  segment file, preallocated, and zeroed before every use
 //!  ┌───────────────┬──────────────┬───────────────────────────────┬──────────────┬──────────────────────┐
 //!  │ segment header│ commit 17    │ commit 18                     │ commit 19    │ zeros                │
 //!  │ 1 block       │ 1 block      │ 3 blocks                      │ 1 block      │ … to the capacity    │
 //!  └───────────────┴──────────────┴───────────────────────────────┴──────────────┴──────────────────────┘
 //!
 //!  segment header (the rest of its block is zero)
-//!  0                8         12        16               24               32               40
-//!  ┌────────────────┬─────────┬─────────┬────────────────┬────────────────┬────────────────┐
-//!  │ "THRNGSEG"     │ version │ crc32c  │ log id         │ generation     │ capacity       │
-//!  └────────────────┴─────────┴─────────┴────────────────┴────────────────┴────────────────┘
+//!  0                8         12        16               24               32               40               48
+//!  ┌────────────────┬─────────┬─────────┬────────────────┬────────────────┬────────────────┬────────────────┐
+//!  │ "THRNGSEG"     │ version │ crc32c  │ log id         │ generation     │ capacity       │ begin          │
+//!  └────────────────┴─────────┴─────────┴────────────────┴────────────────┴────────────────┴────────────────┘
 //!
-//!  commit: header, records, zeros to the end of the last block
+//!  commit: header of 64 bytes, records, zeros to the end of the last block
 //!  0         4     6     8               16              24        28        32        36        40
-//!  ┌─────────┬─────┬─────┬───────────────┬───────────────┬─────────┬─────────┬─────────┬─────────┬─────────┬───────┐
-//!  │ "TLCM"  │ ver │  0  │ generation    │ commit number │ payload │ records │ previous│ crc32c  │ records │ zeros │
-//!  └─────────┴─────┴─────┴───────────────┴───────────────┴─────────┴─────────┴─────────┴─────────┴─────────┴───────┘
+//!  ┌─────────┬─────┬─────┬───────────────┬───────────────┬─────────┬─────────┬─────────┬─────────┐
+//!  │ "TLCM"  │ ver │  0  │ generation    │ commit number │ payload │ records │ previous│ crc32c  │
+//!  ├─────────┴─────┴─────┼───────────────┼─────────┬─────┴───┬─────┴─────────┴─────────┴─────────┘
+//!  │ begin: generation   │ commit number │ previous│    0    │ records …
+//!  └─────────────────────┴───────────────┴─────────┴─────────┘
+//!  40                    48              56        60        64
 //! ```
 //!
 //! - A checksum covers every byte of its header block or commit except the field itself, **padding included**: no bit
 //!   of a commit can change unseen.
 //! - It is seeded with the log id, 64 random bits drawn when the store is formatted: neither another store's log nor
 //!   bytes that a user sends as a message (at rest inside some commit, perhaps at a block's start) can pass for a commit.
-//! - `generation` must be the segment's: whatever a segment held before it was recycled does not parse.
+//! - `generation` must be the segment's: whatever a file held before it was recycled does not parse.
 //! - `previous` is the checksum of the commit before, across segments: a commit stands only on the one it was written
 //!   after. The first commit of a log has the log id's own checksum there.
+//! - `begin` says where the log begins: the oldest segment that is still needed, and what its first commit is and
+//!   stands on. The newest commit's word counts. A segment's header repeats the generation as of when it was made.
 
 use core::fmt;
 
@@ -34,10 +39,10 @@ use core::fmt;
 pub const BLOCK: usize = 4096;
 
 /// Bytes of a commit's header.
-pub const COMMIT_HEADER: usize = 40;
+pub const COMMIT_HEADER: usize = 64;
 
 /// Version of this layout.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 pub(super) const COMMIT_MAGIC: [u8; 4] = *b"TLCM";
 const SEGMENT_MAGIC: [u8; 8] = *b"THRNGSEG";
@@ -122,6 +127,8 @@ pub struct SegmentHeader {
     pub generation: Generation,
     /// Size of the file in bytes, header included.
     pub capacity: u64,
+    /// Where the log began, durably, when this header was written. Only ever earlier than where it begins.
+    pub begin: Generation,
 }
 
 /// Why a segment's first block is no header of this log.
@@ -159,6 +166,7 @@ impl SegmentHeader {
         block[16..24].copy_from_slice(&self.log.0.to_le_bytes());
         block[24..32].copy_from_slice(&self.generation.0.to_le_bytes());
         block[32..40].copy_from_slice(&self.capacity.to_le_bytes());
+        block[40..48].copy_from_slice(&self.begin.0.to_le_bytes());
         let crc = self.log.checksum(&block, SEGMENT_CRC);
         block[SEGMENT_CRC].copy_from_slice(&crc.to_le_bytes());
         block
@@ -184,7 +192,12 @@ impl SegmentHeader {
         if found != log {
             return Err(HeaderError::OtherLog);
         }
-        Ok(Self { log, generation: Generation(u64_at(block, 24)), capacity: u64_at(block, 32) })
+        Ok(Self {
+            log,
+            generation: Generation(u64_at(block, 24)),
+            capacity: u64_at(block, 32),
+            begin: Generation(u64_at(block, 40)),
+        })
     }
 }
 

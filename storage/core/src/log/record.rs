@@ -2,11 +2,17 @@
 //!
 //! ```text
 //!  record
-//!  0         4         8         12        16                24                32                40
-//!  ┌─────────┬─────────┬─────────┬─────────┬─────────────────┬─────────────────┬─────────────────┬─────────┬─────┐
-//!  │ shard   │ flags   │ entries │    0    │ term            │ vote            │ commit          │ entry   │ …   │
-//!  └─────────┴─────────┴─────────┴─────────┴─────────────────┴─────────────────┴─────────────────┴─────────┴─────┘
-//!             bit 0: has a hard state       └──────────────── only if flagged ──────────────────┘
+//!  0         4         8         12        16
+//!  ┌─────────┬─────────┬─────────┬─────────┬──────────────┬────────────┬─────────┬─────┐
+//!  │ shard   │ flags   │ entries │ mark len│ hard state   │ mark       │ entry   │ …   │
+//!  └─────────┴─────────┴─────────┴─────────┴──────────────┴────────────┴─────────┴─────┘
+//!             bit 0: hard state, bit 1: mark  24: term, vote, commit
+//!  mark
+//!  0                 8                 16                24        28        32
+//!  ┌─────────────────┬─────────────────┬─────────────────┬─────────┬─────────┬───────────┐
+//!  │ index           │ term            │ peer            │ replica │ flags   │ members   │
+//!  └─────────────────┴─────────────────┴─────────────────┴─────────┴─────────┴───────────┘
+//!                                                          bit 0: reset, bit 1: suspect
 //!  entry
 //!  0         4         8                 16                24        28        32
 //!  ┌─────────┬─────────┬─────────────────┬─────────────────┬─────────┬─────────┬───────────┬─────────────┐
@@ -23,12 +29,16 @@ use bytes::Bytes;
 use throng_wire::ids::ShardId;
 
 use super::layout::{LogId, u32_at, u64_at};
-use crate::entry::{Entry, EntryKind, HardState, Record};
+use crate::entry::{Conf, Entry, EntryKind, HardState, Mark, Record};
 
 const RECORD_HEADER: usize = 16;
 const HARD_STATE: usize = 24;
 const ENTRY_HEADER: usize = 32;
+const MARK: usize = 32;
 const HAS_HARD_STATE: u32 = 1;
+const HAS_MARK: u32 = 2;
+const MARK_RESET: u32 = 1;
+const MARK_SUSPECT: u32 = 2;
 
 /// A record that borrows its commit's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +47,8 @@ pub struct RecordView<'a> {
     pub shard: ShardId,
     /// Its new hard state, if it changed.
     pub hard_state: Option<HardState>,
+    /// Its new mark, if it changed or was written again.
+    pub mark: Option<Mark>,
     /// Its new entries, contiguous.
     pub entries: Vec<EntryView<'a>>,
 }
@@ -76,7 +88,7 @@ impl RecordView<'_> {
     /// A record that stands alone.
     pub fn to_record(&self) -> Record {
         let entries = self.entries.iter().map(EntryView::to_entry).collect();
-        Record { shard: self.shard, hard_state: self.hard_state, mark: None, entries }
+        Record { shard: self.shard, hard_state: self.hard_state, mark: self.mark.clone(), entries }
     }
 }
 
@@ -100,7 +112,12 @@ pub fn encoded_len(record: &Record) -> usize {
 
 /// Bytes of `record` before its first entry.
 pub fn header_len(record: &Record) -> usize {
-    RECORD_HEADER + if record.hard_state.is_some() { HARD_STATE } else { 0 }
+    let hard_state = if record.hard_state.is_some() { HARD_STATE } else { 0 };
+    RECORD_HEADER + hard_state + record.mark.as_ref().map_or(0, mark_len)
+}
+
+fn mark_len(mark: &Mark) -> usize {
+    MARK + mark.conf.encoded_len()
 }
 
 /// Bytes that `entry` takes.
@@ -111,18 +128,21 @@ pub fn entry_len(entry: &Entry) -> usize {
 /// Appends `record` to `out`.
 ///
 /// # Panics
-/// If its entries are not contiguous: a record is refused before it becomes durable nonsense. If it has a mark, which
-/// this layout cannot hold.
+/// If its entries are not contiguous: a record is refused before it becomes durable nonsense.
 pub fn encode(record: &Record, log: LogId, out: &mut Vec<u8>) {
-    assert!(record.mark.is_none(), "this layout holds no marks");
-    let flags = if record.hard_state.is_some() { HAS_HARD_STATE } else { 0 };
-    for word in [record.shard.0, flags, record.entries.len() as u32, 0] {
+    let flags = if record.hard_state.is_some() { HAS_HARD_STATE } else { 0 }
+        | if record.mark.is_some() { HAS_MARK } else { 0 };
+    let mark_bytes = record.mark.as_ref().map_or(0, mark_len);
+    for word in [record.shard.0, flags, record.entries.len() as u32, mark_bytes as u32] {
         out.extend_from_slice(&word.to_le_bytes());
     }
     if let Some(state) = record.hard_state {
         for word in [state.term, state.vote, state.commit] {
             out.extend_from_slice(&word.to_le_bytes());
         }
+    }
+    if let Some(mark) = &record.mark {
+        encode_mark(mark, out);
     }
     for (at, entry) in record.entries.iter().enumerate() {
         assert!(entry.index == record.entries[0].index + at as u64, "entries of a record are contiguous");
@@ -141,7 +161,8 @@ pub fn decode<'a>(
 ) -> Result<RecordView<'a>, RecordError> {
     let header = take(payload, offset, RECORD_HEADER)?;
     let (shard, flags, count) = (ShardId(u32_at(header, 0)), u32_at(header, 4), u32_at(header, 8) as usize);
-    if flags & !HAS_HARD_STATE != 0 || u32_at(header, 12) != 0 {
+    let mark_bytes = u32_at(header, 12) as usize;
+    if flags & !(HAS_HARD_STATE | HAS_MARK) != 0 || (flags & HAS_MARK == 0 && mark_bytes != 0) {
         return Err(RecordError("a record has flags that this version does not know"));
     }
     let hard_state = if flags & HAS_HARD_STATE != 0 {
@@ -150,6 +171,8 @@ pub fn decode<'a>(
     } else {
         None
     };
+    let mark =
+        if flags & HAS_MARK != 0 { Some(decode_mark(take(payload, offset, mark_bytes)?)?) } else { None };
     if count > payload.len() / ENTRY_HEADER {
         return Err(RecordError("a record claims more entries than it has bytes for"));
     }
@@ -161,7 +184,7 @@ pub fn decode<'a>(
         }
         entries.push(entry);
     }
-    Ok(RecordView { shard, hard_state, entries })
+    Ok(RecordView { shard, hard_state, mark, entries })
 }
 
 /// Takes one entry of `shard` off the front of `bytes`.
@@ -191,6 +214,38 @@ pub fn decode_entry<'a>(
         context,
         offset: start,
         len,
+    })
+}
+
+fn encode_mark(mark: &Mark, out: &mut Vec<u8>) {
+    for word in [mark.index, mark.term, mark.peer] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    let flags = if mark.reset { MARK_RESET } else { 0 } | if mark.is_suspect { MARK_SUSPECT } else { 0 };
+    for word in [mark.replica, flags] {
+        out.extend_from_slice(&word.to_le_bytes());
+    }
+    mark.conf.encode(out);
+}
+
+fn decode_mark(bytes: &[u8]) -> Result<Mark, RecordError> {
+    let (head, mut conf) = bytes.split_at_checked(MARK).ok_or(RecordError("a mark is cut short"))?;
+    let flags = u32_at(head, 28);
+    if flags & !(MARK_RESET | MARK_SUSPECT) != 0 {
+        return Err(RecordError("a mark has flags that this version does not know"));
+    }
+    let members = Conf::decode(&mut conf).map_err(|error| RecordError(error.0))?;
+    if !conf.is_empty() {
+        return Err(RecordError("a mark has bytes behind its members"));
+    }
+    Ok(Mark {
+        index: u64_at(head, 0),
+        term: u64_at(head, 8),
+        peer: u64_at(head, 16),
+        replica: u32_at(head, 24),
+        conf: members,
+        reset: flags & MARK_RESET != 0,
+        is_suspect: flags & MARK_SUSPECT != 0,
     })
 }
 

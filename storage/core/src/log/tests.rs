@@ -6,6 +6,7 @@ use throng_base::Rng;
 use throng_wire::ids::ShardId;
 
 use super::*;
+use crate::entry::{Conf, Mark};
 
 const LOG: LogId = LogId(0x5eed);
 const CAPACITY: u64 = 6 * BLOCK as u64;
@@ -23,8 +24,7 @@ impl Disk {
     fn new(log: LogId) -> Self {
         let mut disk = Self { log, segments: Vec::new(), appender: None, commits: Vec::new() };
         disk.prepare(CAPACITY);
-        let (end, _) = disk.read(|_| ()).expect("an empty segment is a log").expect("there is one");
-        disk.appender = Some(Appender::new(log, end));
+        disk.go_on();
         disk
     }
 
@@ -34,10 +34,18 @@ impl Disk {
         disk
     }
 
+    /// Writes on where recovery finds the end.
+    fn go_on(&mut self) {
+        let found = self.read(|_| ()).expect("a log that opens").expect("there is a segment");
+        self.appender = Some(Appender::new(self.log, found.end, found.segments));
+    }
+
     fn prepare(&mut self, capacity: u64) {
         let generation = Generation(self.segments.len() as u64 + 1);
         let mut segment = vec![0; capacity as usize];
-        segment[..BLOCK].copy_from_slice(&SegmentHeader { log: self.log, generation, capacity }.encode());
+        let begin = Generation::FIRST;
+        segment[..BLOCK]
+            .copy_from_slice(&SegmentHeader { log: self.log, generation, capacity, begin }.encode());
         self.segments.push(segment);
     }
 
@@ -60,7 +68,7 @@ impl Disk {
         self.appender = Some(appender);
     }
 
-    fn read(&self, mut found: impl FnMut(Record)) -> Result<Option<(LogEnd, Tail)>, LogError> {
+    fn read(&self, mut found: impl FnMut(Record)) -> Result<Option<Recovered>, LogError> {
         let mut recovery = Recovery::new(self.log, Generation::FIRST);
         for segment in &self.segments {
             recovery.segment(segment, |_, record| {
@@ -68,13 +76,13 @@ impl Disk {
                 Ok(())
             })?;
         }
-        Ok(recovery.finish())
+        recovery.finish()
     }
 
     fn records(&self) -> Result<(Vec<Record>, LogEnd, Tail), LogError> {
         let mut records = Vec::new();
-        let (end, tail) = self.read(|record| records.push(record))?.expect("a disk has a segment");
-        Ok((records, end, tail))
+        let found = self.read(|record| records.push(record))?.expect("a disk has a segment");
+        Ok((records, found.end, found.tail))
     }
 }
 
@@ -101,8 +109,8 @@ fn any_record() -> impl Strategy<Value = Record> {
     let bytes = || prop_oneof![4 => prop::collection::vec(any::<u8>(), 0..80), 1 => prop::collection::vec(any::<u8>(), 0..2000)];
     let body = (kind, any::<u64>(), bytes(), bytes());
     let state = prop::option::of((any::<u64>(), any::<u64>(), any::<u64>()));
-    (any::<u32>(), state, 0..u64::MAX / 2, prop::collection::vec(body, 0..5)).prop_map(
-        |(shard, state, first, bodies)| {
+    (any::<u32>(), state, any_mark(), 0..u64::MAX / 2, prop::collection::vec(body, 0..5)).prop_map(
+        |(shard, state, mark, first, bodies)| {
             let hard_state = state.map(|(term, vote, commit)| HardState { term, vote, commit });
             let entries = (first..).zip(bodies).map(|(index, (kind, term, data, context))| Entry {
                 kind,
@@ -111,9 +119,25 @@ fn any_record() -> impl Strategy<Value = Record> {
                 data: data.into(),
                 context: context.into(),
             });
-            Record { shard: ShardId(shard), hard_state, mark: None, entries: entries.collect() }
+            Record { shard: ShardId(shard), hard_state, mark, entries: entries.collect() }
         },
     )
+}
+
+fn any_mark() -> impl Strategy<Value = Option<Mark>> {
+    let ids = |from: u64, min| {
+        prop::collection::btree_set(from..from + 1000, min..4).prop_map(|ids| ids.into_iter().collect())
+    };
+    let conf = (ids(1, 1), ids(2000, 0), ids(1, 0)).prop_map(|(voters, learners, voters_outgoing)| Conf {
+        voters,
+        learners,
+        voters_outgoing,
+        ..Conf::default()
+    });
+    let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>());
+    prop::option::of((numbers, conf).prop_map(|((index, term, peer, replica, reset, is_suspect), conf)| {
+        Mark { index, term, peer, replica, conf, reset, is_suspect }
+    }))
 }
 
 fn any_commits() -> impl Strategy<Value = Vec<Vec<Record>>> {
@@ -162,11 +186,11 @@ proptest! {
                 sector.fill(0);
             }
         }
-        let (records, end, tail) = disk.records().expect("a torn tail is legal");
+        let (records, _, tail) = disk.records().expect("a torn tail is legal");
         let (all, without) = (commits.concat(), commits[..commits.len() - 1].concat());
         prop_assert!(records == all || records == without);
         // The log goes on at its end, over whatever lies there.
-        disk.appender = Some(Appender::new(LOG, end));
+        disk.go_on();
         disk.commits.clear();
         disk.commit(&[record(9, vec![entry(1, 10)])]);
         let (again, ..) = disk.records().expect("a log goes on after a torn tail");
@@ -305,7 +329,7 @@ fn log_blocks_inside_a_message_are_no_commits_of_another_log() {
     let evil = Disk::with(LogId(0xbad), &small_log());
     let body = evil.segments[0][BLOCK..3 * BLOCK].to_vec();
     for shift in [0, 1, 64] {
-        let mut padded_body = vec![0; BLOCK - 40 - 16 - 32 + shift];
+        let mut padded_body = vec![0; BLOCK - layout::COMMIT_HEADER - 16 - 32 + shift];
         padded_body.extend_from_slice(&body);
         let big = Entry { index: 1, term: 1, data: padded_body.into(), ..Entry::default() };
         let mut disk = Disk::with(
@@ -343,7 +367,7 @@ fn contents_tell(records: &[Record]) -> Result<Contents, String> {
     let mut contents = Contents::new(4);
     for record in records {
         let (mut bytes, link) = (Vec::new(), commit_link());
-        commit::encode(&link, [record], &mut bytes);
+        commit::encode(&link, &Begin::of_new(LOG), [record], &mut bytes);
         let commit = commit::decode(&bytes, 0, &link).expect("just encoded");
         contents.replay(link.generation, &commit.records[0])?;
     }
@@ -377,15 +401,15 @@ fn replay_keeps_what_raft_keeps_and_the_writer_is_held_to_it() {
     let gap = Record { shard, hard_state: None, mark: None, entries: vec![at(2, 3), at(2, 5)] };
     assert!(contents.check([&gap]).is_err(), "entries of a record are contiguous");
 
-    let index = contents.index();
+    let places = contents.places(shard).expect("there are some");
     assert_eq!(contents.hard_state(shard), HardState { term: 2, vote: 1, commit: 1 });
-    assert_eq!(index.bounds(shard), (1, 3));
-    assert_eq!(index.place(shard, 2).expect("there").generation(), Generation(7));
-    assert_eq!((index.place(shard, 3), index.range(shard, 1, 4)), (None, None));
-    assert_eq!((index.place(shard, 0), index.range(shard, 0, 2)), (None, None));
-    assert_eq!(index.term_runs(shard, 3), [(1, 1), (2, 2)]);
-    assert_eq!(index.term_runs(shard, 2), [(1, 1)]);
-    assert_eq!((index.bounds(ShardId(0)), index.term_runs(ShardId(0), 9)), ((1, 1), vec![]));
+    assert_eq!(contents.bounds(shard), (1, 3));
+    assert_eq!(places.get(2).expect("there").generation(), Generation(7));
+    assert!(places.get(3).is_none() && places.range(1, 4).is_none());
+    assert!(places.get(0).is_none() && places.range(0, 2).is_none());
+    assert_eq!(places.term_runs(3), [(1, 1), (2, 2)]);
+    assert_eq!(places.term_runs(2), [(1, 1)]);
+    assert!(contents.bounds(ShardId(0)) == (1, 1) && contents.places(ShardId(0)).is_none());
 }
 
 fn commit_link() -> commit::Link {
@@ -395,7 +419,7 @@ fn commit_link() -> commit::Link {
 #[test]
 fn an_entry_is_checked_when_it_is_read_alone() {
     let (mut bytes, link) = (Vec::new(), commit_link());
-    commit::encode(&link, [&record(5, vec![entry(1, 50)])], &mut bytes);
+    commit::encode(&link, &Begin::of_new(LOG), [&record(5, vec![entry(1, 50)])], &mut bytes);
     let commit = commit::decode(&bytes, 0, &link).expect("just encoded");
     let view = commit.records[0].entries[0];
     let alone = &bytes[view.offset..view.offset + view.len];
@@ -426,8 +450,12 @@ fn the_writer_knows_where_its_entries_lie() {
         recovery.segment(segment, |generation, record| read.replay(generation, &record)).expect("intact");
     }
     for shard in [ShardId(0), ShardId(3)] {
-        assert_eq!(written.index().bounds(shard), (1, commits.len() as u64 + 1));
-        assert_eq!(written.index().range(shard, 1, 11), read.index().range(shard, 1, 11));
+        assert_eq!(written.bounds(shard), (1, commits.len() as u64 + 1));
+        let places = |contents: &Contents| {
+            let places = contents.places(shard).expect("there are some");
+            places.range(1, 11).expect("ten").collect::<Vec<_>>()
+        };
+        assert_eq!(places(&written), places(&read));
         assert_eq!(written.hard_state(shard), read.hard_state(shard));
     }
 }
