@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use throng_wire::limits::{BODY_MAX_CAP, BODY_MAX_DEFAULT, BODY_MAX_FLOOR, FRAME_OVERHEAD_MAX};
-use throng_wire::{Epoch, SLOTS};
+use throng_wire::{Epoch, NodeId, SLOTS};
 
 use crate::limits::{
     ANSWER_BYTES_DEFAULT, HEARTBEAT_DEFAULT, ORIGINS_MAX, OUTBOX_AGE_DEFAULT, OUTBOX_BYTES_DEFAULT,
@@ -18,6 +18,9 @@ pub struct GatewayConfig {
     pub server: String,
     /// Shards the cluster was formatted with.
     pub shards: u32,
+    /// The node whose router lives in the same process: reads that any replica may answer (FETCH with `stale` or
+    /// `at_least`) are asked there while its link is up, else at the shard's leader.
+    pub home: Option<NodeId>,
     /// History epoch in WELCOME.
     pub epoch: Epoch,
     /// Largest body of a send, bytes. The frame limit is 4 KiB above it.
@@ -78,6 +81,7 @@ impl Default for GatewayConfig {
         Self {
             server: "throng".to_owned(),
             shards: 64,
+            home: None,
             epoch: Epoch(1),
             body_max: BODY_MAX_DEFAULT,
             heartbeat: HEARTBEAT_DEFAULT,

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use throng_base::{Instant, Key};
 use throng_wire::event::EventKind;
-use throng_wire::frame::{ChannelClass, Create, ErrorFrame, ErrorScope, Frame, Open, Publish, Subscribe};
+use throng_wire::frame::{
+    ChannelClass, Create, ErrorFrame, ErrorScope, Frame, Freshness, Open, Publish, Subscribe,
+};
 use throng_wire::link::{Op, Refusal, Request, ToRouter};
 use throng_wire::{ChannelId, Code, NodeId, UserId};
 
@@ -158,20 +160,26 @@ impl Gateway {
         if let Op::Subscribe { channel, .. } = &op {
             self.subscription_asked(key, channel);
         }
-        let leader = self.routes.leader(shard);
+        let place = self.any_replica(&op).or_else(|| self.routes.leader(shard));
         let pending = Pending {
             session: key,
-            node: leader.unwrap_or_default(),
+            node: place.unwrap_or_default(),
             generation: self.routes.generation(shard),
             deadline: self.clock.deadline(now, REQUEST_TIMEOUT),
             reroutes: 0,
             purpose,
             op,
         };
-        match leader {
+        match place {
             Some(_) => self.send(pending),
             None => self.fail(now, pending, unavailable()),
         }
+    }
+
+    /// The near replica, for a read that any one may answer; it names the leader if it lacks what was asked for.
+    fn any_replica(&self, op: &Op) -> Option<NodeId> {
+        let is_free = matches!(op, Op::Fetch { freshness: Freshness::Stale | Freshness::AtLeast(_), .. });
+        self.config.home.filter(|home| is_free && self.routes.is_up(*home))
     }
 
     fn send(&mut self, pending: Pending) {

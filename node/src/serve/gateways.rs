@@ -83,6 +83,7 @@ impl GatewayRole {
         let machine = GatewayConfig {
             server: format!("node {}", config.node),
             shards: cluster.shards,
+            home: router.map(|_| config.node),
             body_max: config.body_max,
             heartbeat: Duration::from_millis(config.heartbeat_ms.into()),
             sessions_max: config.sessions_max,

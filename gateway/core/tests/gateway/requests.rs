@@ -316,3 +316,28 @@ fn answers_for_sessions_that_are_gone_are_dropped() {
     assert_eq!((world.gateway.pending_count(), world.gateway.channel_count()), (0, 0));
     assert!(world.router.subscribed.is_empty(), "nobody is left, so the gateway unsubscribed");
 }
+
+#[test]
+fn a_read_that_any_replica_may_answer_is_asked_at_home_and_the_rest_at_the_leader() {
+    let mut world =
+        World::with(GatewayConfig { shards: SHARDS, home: Some(OTHER), ..GatewayConfig::default() });
+    let key = world.login("alice");
+    world.is_answering = false;
+    let read = |request, freshness| {
+        let Frame::Fetch(fetch) = fetch(request, 1) else { unreachable!("a FETCH was made") };
+        Frame::Fetch(Fetch { freshness, ..fetch })
+    };
+    let free = [Freshness::Stale, Freshness::AtLeast(Seq(1))];
+    let place = |world: &mut World, request, freshness| {
+        world.send(key, read(request, freshness));
+        world.asked().into_iter().map(|(node, _)| node).collect::<Vec<_>>()
+    };
+    // Without a link to it, home is no place to ask.
+    assert_eq!(place(&mut world, 1, Freshness::Stale), [NODE]);
+    world.gateway.handle_router_up(world.now, OTHER);
+    world.asked();
+    for (request, freshness) in (2..).zip(free) {
+        assert_eq!(place(&mut world, request, freshness), [OTHER]);
+    }
+    assert_eq!(place(&mut world, 4, Freshness::Linearizable), [NODE]);
+}

@@ -21,7 +21,8 @@ impl<S: StateRead> Router<S> {
     /// A request of a gateway.
     pub(super) fn request(&mut self, link: Link, request: Request) {
         let shard = ShardId::of_slot(request.op.slot(&request.user), self.config.shards);
-        if !self.serves(shard) {
+        // A read that asks for no more than this replica has needs no leader (contract C6).
+        if !self.serves(shard) && !self.suffices(&request) {
             let refusal = unavailable(self.other_leader(shard));
             return self.fanout.reply(&link, request.id, Err(refusal));
         }

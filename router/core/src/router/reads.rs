@@ -49,6 +49,18 @@ impl<S: StateRead> Router<S> {
         }
     }
 
+    /// Whether this replica alone answers a read: it knows the channel, and the read asks for no more than it has. A
+    /// replica that cannot be read ends the router.
+    pub(super) fn suffices(&mut self, request: &Request) -> bool {
+        let Op::Fetch { channel, .. } = request.op else { return false };
+        let known = self.machines.read_channel(&channel, &request.user).map(|view| view.is_some());
+        let enough = known.and_then(|known| Ok(known && self.is_fresh_enough(request)?));
+        enough.unwrap_or_else(|reason| {
+            self.stop(reason);
+            false
+        })
+    }
+
     /// Whether applied state answers a read as it is.
     fn is_fresh_enough(&mut self, request: &Request) -> Result<bool, Fatal> {
         Ok(match request.op {

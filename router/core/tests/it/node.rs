@@ -432,6 +432,30 @@ fn a_stale_read_needs_no_quorum_and_a_linearizable_one_does() {
 }
 
 #[test]
+fn a_follower_answers_what_it_has_and_names_the_leader_for_the_rest() {
+    let mut world = World::new(3, 1);
+    world.group(channel(1), &[1]);
+    world.pass_ms(500);
+    let leader = world.leader(ShardId(0));
+    let follower = leader % 3 + 1;
+    let read =
+        |n, freshness| Op::Fetch { channel: channel(n), after: Seq(0), epoch: EPOCH, limit: 10, freshness };
+    let stale = world.ask(follower, user(1), read(1, Freshness::Stale));
+    let known = world.ask(follower, user(1), read(1, Freshness::AtLeast(Seq(1))));
+    let newer = world.ask(follower, user(1), read(1, Freshness::AtLeast(Seq(2))));
+    let fresh = world.ask(follower, user(1), read(1, Freshness::Linearizable));
+    let foreign = world.ask(follower, user(1), read(2, Freshness::Stale));
+    world.run();
+    for id in [stale, known] {
+        assert_eq!(seqs(&world.reply(follower, id).expect("at once").expect("a page")), (1, vec![1]));
+    }
+    for id in [newer, fresh, foreign] {
+        let refusal = world.reply(follower, id).expect("at once").expect_err("not its to say");
+        assert_eq!((refusal.code, refusal.leader), (Code::UNAVAILABLE, Some(NodeId(leader))));
+    }
+}
+
+#[test]
 fn lost_inbox_updates_and_lost_answers_are_made_good() {
     let mut world = World::new(3, 8);
     // Leaders are spread, so that most rows travel.
