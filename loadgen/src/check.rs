@@ -9,7 +9,7 @@ use throng_wire::{Event, EventKind};
 
 use crate::lane::{Lane, Stamp};
 
-/// What was found; every field but `events_checked` and `sender_inversions` must be 0.
+/// What was found; every field but `events_checked`, `copies*` and `sender_inversions` must be 0.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Checks {
     /// Events handed over and compared.
@@ -36,8 +36,14 @@ pub(crate) struct Checks {
     pub(crate) resets: u64,
     /// Sends refused as UNKNOWN_OUTCOME or CONFLICT, which a client that keeps its window never sees.
     pub(crate) lost_track: u64,
-    /// Sends without an answer when time was up.
+    /// Sends, and copies of sends, without an answer when time was up.
     pub(crate) unanswered: u64,
+    /// Copies that were to be sent beside the first sendings.
+    pub(crate) copies: u64,
+    /// Answers to copies; each was compared with the first answer.
+    pub(crate) copies_answered: u64,
+    /// Copies not insisted on because so many newer sends were acknowledged that the channel may have forgotten.
+    pub(crate) copies_given_up: u64,
     /// Neighbouring sends of one sender that were stored the other way round (legal when one of them was retried).
     pub(crate) sender_inversions: u64,
 }
@@ -127,7 +133,7 @@ impl Track {
 }
 
 /// Number, kind, sender and content: what must be the same wherever the event is read. Never 0.
-fn digest(event: &Event) -> u64 {
+pub(crate) fn digest(event: &Event) -> u64 {
     let mut hasher = DefaultHasher::new();
     (event.seq.0, event.kind.0, event.sender.0, event.ts.0, &event.body[..]).hash(&mut hasher);
     hasher.finish() | 1
@@ -192,6 +198,7 @@ mod tests {
     use throng_wire::{ChannelId, ClientMsgId, MemberNo, Seq, ServerTs};
 
     use super::*;
+    use crate::lane::Copies;
 
     fn event(seq: u64, counter: u64) -> Event {
         let stamp = Stamp { lane: 0, counter, intended: Instant::ZERO, handed: Instant::ZERO };
@@ -209,7 +216,7 @@ mod tests {
         let mut lane = Lane::new(0, ChannelId::NIL);
         for (n, seq) in acked.iter().enumerate() {
             let id = ClientMsgId(n as u64 + 1);
-            lane.sent(Instant::ZERO, id, Instant::ZERO, Bytes::new(), 0);
+            lane.sent(Instant::ZERO, id, Instant::ZERO, Bytes::new(), Copies::default());
             lane.acked(Instant::ZERO, id, Seq(*seq));
         }
         lane

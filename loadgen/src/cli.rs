@@ -33,6 +33,8 @@ pub(crate) enum Scenario {
     Messenger(MessengerArgs),
     /// Commit as many messages as the cluster takes, or at a fixed rate; ack latency.
     Publish(PublishArgs),
+    /// Read the histories of an earlier messenger run (--run-id) and print one digest over all of them.
+    Readback(ReadbackArgs),
 }
 
 /// What all scenarios take.
@@ -123,6 +125,13 @@ pub(crate) struct Load {
     /// Send every message up to this many times under one id.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) dup: u32,
+    /// Send every message at least this many times; `--dup` is the most.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) dup_min: u32,
+    /// Write a line for each first ack: hash slot of the channel, then the intended instant and that of the ack in
+    /// milliseconds since 1970. May be a named pipe.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) acks: Option<PathBuf>,
     /// What is sent in the first seconds is checked but not measured.
     #[arg(long, default_value = "2s", value_parser = duration, value_name = "TIME")]
     pub(crate) warmup: Duration,
@@ -147,6 +156,22 @@ pub(crate) struct MessengerArgs {
     /// The same as half as many pairs.
     #[arg(long, conflicts_with = "pairs", value_name = "N")]
     pub(crate) sessions: Option<usize>,
+}
+
+/// `run readback`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReadbackArgs {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Pairs of the earlier run.
+    #[arg(long, value_name = "N")]
+    pub(crate) pairs: usize,
+    /// Read what the replica at the target has, however old, instead of asking the leader.
+    #[arg(long)]
+    pub(crate) stale: bool,
+    /// Give up after this long.
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "TIME")]
+    pub(crate) within: Duration,
 }
 
 /// `run publish`.

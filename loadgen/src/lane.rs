@@ -69,16 +69,44 @@ struct Flight {
     sent: Option<Instant>,
     is_acked: bool,
     body: Bytes,
-    /// Repetitions to come after the ack.
-    repeats: u32,
+    copies: Copies,
+}
+
+/// How often a send is repeated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Copies {
+    /// In all, beside the first sending.
+    pub(crate) all: u32,
+    /// Of those, how many wait for the ack of the first.
+    pub(crate) later: u32,
 }
 
 /// An ack that was expected.
 pub(crate) struct Acked {
     pub(crate) intended: Instant,
     pub(crate) sent: Instant,
-    pub(crate) repeats: u32,
+    /// Copies to send.
+    pub(crate) later: u32,
     pub(crate) body: Bytes,
+}
+
+/// Answers that copies of an acknowledged send still owe.
+struct Owed {
+    id: ClientMsgId,
+    counter: u64,
+    left: u32,
+    body: Bytes,
+}
+
+/// What to do about the copies of a send that has waited for their answers.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Remind {
+    /// All were answered.
+    Settled,
+    /// Send this body that many times more.
+    Again(Bytes, u32),
+    /// The channel may have forgotten the send meanwhile; that many answers are waived.
+    GiveUp(u32),
 }
 
 /// One session's sends into one channel.
@@ -89,7 +117,9 @@ pub(crate) struct Lane {
     pub(crate) handed: u64,
     /// Like the machine's window: entries leave from the front only.
     flight: VecDeque<Flight>,
-    recent: VecDeque<(ClientMsgId, Seq)>,
+    /// Ids by counter, ascending; kept only by a lane that repeats sends.
+    ids: Vec<ClientMsgId>,
+    owed: VecDeque<Owed>,
     /// The number each send got, by counter; 0 = none yet.
     pub(crate) seqs: Vec<u64>,
     /// Sends finally refused.
@@ -103,7 +133,8 @@ impl Lane {
             channel,
             handed: 0,
             flight: VecDeque::new(),
-            recent: VecDeque::new(),
+            ids: Vec::new(),
+            owed: VecDeque::new(),
             seqs: Vec::new(),
             refused: 0,
         }
@@ -116,30 +147,31 @@ impl Lane {
         id: ClientMsgId,
         intended: Instant,
         body: Bytes,
-        repeats: u32,
+        copies: Copies,
     ) {
         let counter = self.handed;
         self.handed += 1;
         self.seqs.push(0);
         let sent = (self.flight.len() < INFLIGHT_PER_CHANNEL_MAX).then_some(now);
-        let body = if repeats > 0 { body } else { Bytes::new() };
-        self.flight.push_back(Flight { id, counter, intended, sent, is_acked: false, body, repeats });
+        let body = if copies.all > 0 { body } else { Bytes::new() };
+        if copies.all > 0 || !self.ids.is_empty() {
+            // Earlier sends that were not repeated are never asked about; any id below this one keeps the order.
+            self.ids.resize(counter as usize, ClientMsgId(0));
+            self.ids.push(id);
+        }
+        self.flight.push_back(Flight { id, counter, intended, sent, is_acked: false, body, copies });
     }
 
     /// The first ack of a send; `None` if it was not expected.
     pub(crate) fn acked(&mut self, now: Instant, id: ClientMsgId, seq: Seq) -> Option<Acked> {
         let flight = self.find(id)?;
         let counter = flight.counter as usize;
-        let acked = Acked {
-            intended: flight.intended,
-            sent: flight.sent.unwrap_or(now),
-            repeats: flight.repeats,
-            body: core::mem::take(&mut flight.body),
-        };
+        let (copies, body) = (flight.copies, core::mem::take(&mut flight.body));
+        let (intended, sent) = (flight.intended, flight.sent.unwrap_or(now));
+        let acked = Acked { intended, sent, later: copies.later, body: body.clone() };
         self.seqs[counter] = seq.0;
-        self.recent.push_back((id, seq));
-        if self.recent.len() > REMEMBERED {
-            self.recent.pop_front();
+        if copies.all > 0 {
+            self.owed.push_back(Owed { id, counter: counter as u64, left: copies.all, body });
         }
         self.advance(now);
         Some(acked)
@@ -153,9 +185,31 @@ impl Lane {
         is_known
     }
 
-    /// Whether an answer to a repetition names the number of the first answer; `None` if that is forgotten.
-    pub(crate) fn agrees(&self, id: ClientMsgId, seq: Seq) -> Option<bool> {
-        self.recent.iter().find(|(known, _)| *known == id).map(|(_, first)| *first == seq)
+    /// A copy was answered: whether the answer names the number of the first one; `None` if the send is unknown.
+    pub(crate) fn copy_answered(&mut self, id: ClientMsgId, seq: Seq) -> Option<bool> {
+        if let Some(owed) = self.owed.iter_mut().find(|owed| owed.id == id) {
+            owed.left = owed.left.saturating_sub(1);
+        }
+        self.owed.retain(|owed| owed.left > 0);
+        let counter = self.ids.binary_search(&id).ok()?;
+        Some(self.seqs[counter] == seq.0)
+    }
+
+    /// A while has passed since copies of a send were sent.
+    pub(crate) fn remind(&mut self, id: ClientMsgId) -> Remind {
+        let Some(at) = self.owed.iter().position(|owed| owed.id == id) else { return Remind::Settled };
+        let owed = &self.owed[at];
+        if self.handed - owed.counter <= REMEMBERED as u64 {
+            return Remind::Again(owed.body.clone(), owed.left);
+        }
+        let left = owed.left;
+        self.owed.remove(at);
+        Remind::GiveUp(left)
+    }
+
+    /// Answers that copies owe.
+    pub(crate) fn owed(&self) -> u64 {
+        self.owed.iter().map(|owed| u64::from(owed.left)).sum()
     }
 
     /// Sends without an answer.
@@ -207,7 +261,8 @@ mod tests {
     fn what_waits_for_the_window_counts_as_sent_when_the_window_moves() {
         let mut lane = Lane::new(0, ChannelId::NIL);
         for n in 1..=17 {
-            lane.sent(Instant::from_millis(n), ClientMsgId(n), Instant::ZERO, Bytes::new(), 0);
+            let copies = Copies { all: u32::from(n == 17), later: 0 };
+            lane.sent(Instant::from_millis(n), ClientMsgId(n), Instant::ZERO, Bytes::new(), copies);
         }
         assert_eq!(
             lane.acked(Instant::from_millis(50), ClientMsgId(1), Seq(1)).expect("sent").sent,
@@ -218,10 +273,26 @@ mod tests {
             Instant::from_millis(50)
         );
         assert!(lane.acked(Instant::from_millis(60), ClientMsgId(17), Seq(2)).is_none());
-        assert_eq!(
-            (lane.agrees(ClientMsgId(17), Seq(2)), lane.agrees(ClientMsgId(17), Seq(3))),
-            (Some(true), Some(false))
-        );
         assert_eq!(lane.unanswered(), 15);
+    }
+
+    #[test]
+    fn copies_are_compared_and_insisted_on_until_the_channel_may_have_forgotten() {
+        let mut lane = Lane::new(0, ChannelId::NIL);
+        let send = |lane: &mut Lane, n: u64, all| {
+            let copies = Copies { all, later: 0 };
+            lane.sent(Instant::ZERO, ClientMsgId(n), Instant::ZERO, Bytes::new(), copies);
+            assert!(lane.acked(Instant::ZERO, ClientMsgId(n), Seq(n)).is_some());
+        };
+        send(&mut lane, 1, 0);
+        send(&mut lane, 2, 3);
+        assert_eq!(lane.copy_answered(ClientMsgId(2), Seq(2)), Some(true));
+        assert_eq!(lane.copy_answered(ClientMsgId(2), Seq(3)), Some(false));
+        assert_eq!(lane.copy_answered(ClientMsgId(9), Seq(3)), None);
+        assert_eq!((lane.owed(), lane.remind(ClientMsgId(2))), (1, Remind::Again(Bytes::new(), 1)));
+        (3..=10).for_each(|n| send(&mut lane, n, 0));
+        assert_eq!(lane.remind(ClientMsgId(2)), Remind::GiveUp(1));
+        assert_eq!((lane.owed(), lane.remind(ClientMsgId(2))), (0, Remind::Settled));
+        assert_eq!(lane.copy_answered(ClientMsgId(2), Seq(2)), Some(true));
     }
 }

@@ -10,6 +10,7 @@
 //! instant, the uncorrected figure stands beside it, and a generator that could not keep its own schedule says so and
 //! voids the result.
 
+mod acks;
 mod check;
 mod cli;
 mod exit;

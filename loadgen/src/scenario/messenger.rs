@@ -72,7 +72,7 @@ pub(super) fn run(args: &MessengerArgs) -> Result<Exit, Failure> {
     let mut stage = Stage::new(&args.common, pairs * 2, Config { inbox: true, ..Config::default() })?;
     let mut report = Report::new("messenger", stage.identities.run_id());
     (report.channels, report.body_bytes) = (pairs, args.load.body.max(crate::lane::BODY_MIN));
-    let mut messenger = Messenger::new(args, &stage, pairs);
+    let mut messenger = Messenger::new(args, &stage, pairs)?;
     // The ends of a pair are on different transports, and every transport has first ends and second ends.
     let transport = |user: SessionNo| user / 2 + user % 2;
     let connected = stage.connect(pairs * 2, args.common.connect_timeout, transport, &mut messenger)?;
@@ -86,18 +86,25 @@ pub(super) fn run(args: &MessengerArgs) -> Result<Exit, Failure> {
             messenger.sender.checks.sender_inversions
         );
     }
+    let checks = &messenger.sender.checks;
+    if checks.copies > 0 {
+        println!(
+            "  {} copies asked for, {} answers to copies, {} given up",
+            checks.copies, checks.copies_answered, checks.copies_given_up
+        );
+    }
     report.checks = Some(messenger.sender.checks.clone());
     super::conclude(stage, report, &args.common)
 }
 
 impl Messenger {
-    fn new(args: &MessengerArgs, stage: &Stage, pairs: usize) -> Self {
-        let mut sender = Sender::new(&args.load, throng_runtime::unix_millis());
+    fn new(args: &MessengerArgs, stage: &Stage, pairs: usize) -> Result<Self, Failure> {
+        let mut sender = Sender::new(&args.load, throng_runtime::unix_millis(), stage.fleet.now())?;
         for end in 0..pairs * 2 {
             let channel = ChannelId::direct(stage.identities.user(end), stage.identities.user(end ^ 1));
             sender.lanes.push(Lane::new(end, channel));
         }
-        Self {
+        Ok(Self {
             sender,
             part: Part::SetUp,
             ends: (0..pairs * 2).map(|_| End::default()).collect(),
@@ -111,7 +118,7 @@ impl Messenger {
             elapsed: Duration::ZERO,
             failed: None,
             next_look: Instant::ZERO,
-        }
+        })
     }
 
     fn load(&mut self, stage: &mut Stage, args: &MessengerArgs, report: &mut Report) -> Result<(), Failure> {
@@ -138,7 +145,7 @@ impl Messenger {
         }
         self.phase(rate, &load, report);
         if goes_on {
-            let unanswered = self.sender.lanes.iter().map(|lane| lane.unanswered() as u64);
+            let unanswered = self.sender.lanes.iter().map(|lane| lane.unanswered() as u64 + lane.owed());
             self.sender.checks.unanswered += unanswered.sum::<u64>();
             self.part = Part::Verify;
             stage.drive(self, Duration::from_secs(600))?.note(report, "reading the histories");

@@ -3,6 +3,7 @@
 mod idle;
 mod messenger;
 mod publish;
+mod readback;
 mod sender;
 mod stage;
 
@@ -21,6 +22,7 @@ pub(crate) fn run(scenario: Scenario) -> Result<Exit, Failure> {
         Scenario::Idle(args) => idle::run(&args),
         Scenario::Messenger(args) => messenger::run(&args),
         Scenario::Publish(args) => publish::run(&args),
+        Scenario::Readback(args) => readback::run(&args),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn run(args: &PublishArgs) -> Result<Exit, Failure> {
     let mut stage = Stage::new(&args.common, sessions, Config { inbox: false, ..Config::default() })?;
     let mut report = Report::new("publish", stage.identities.run_id());
     (report.channels, report.body_bytes) = (args.channels, args.load.body.max(crate::lane::BODY_MIN));
-    let mut publish = Publish::new(args, sessions);
+    let mut publish = Publish::new(args, sessions, stage.fleet.now())?;
     let connected = stage.connect(sessions, args.common.connect_timeout, |user| user, &mut publish)?;
     if connected.note(&mut report, "connecting") {
         publish.load(&mut stage, args, &mut report)?;
@@ -67,9 +67,9 @@ pub(super) fn run(args: &PublishArgs) -> Result<Exit, Failure> {
 }
 
 impl Publish {
-    fn new(args: &PublishArgs, sessions: usize) -> Self {
+    fn new(args: &PublishArgs, sessions: usize, now: Instant) -> Result<Self, Failure> {
         let mut rng = Rng::new(throng_runtime::unix_millis() ^ u64::from(std::process::id()) << 32);
-        let mut sender = Sender::new(&args.load, rng.next_u64());
+        let mut sender = Sender::new(&args.load, rng.next_u64(), now)?;
         let mut by_channel = HashMap::new();
         for lane in 0..args.channels {
             let mut id = [0u8; 16];
@@ -79,7 +79,7 @@ impl Publish {
             by_channel.insert(channel, lane);
             sender.lanes.push(Lane::new(lane % sessions, channel));
         }
-        Self {
+        Ok(Self {
             sender,
             part: Part::SetUp,
             by_channel,
@@ -90,7 +90,7 @@ impl Publish {
             done: 0,
             elapsed: Duration::ZERO,
             failed: None,
-        }
+        })
     }
 
     fn load(&mut self, stage: &mut Stage, args: &PublishArgs, report: &mut Report) -> Result<(), Failure> {
@@ -178,7 +178,7 @@ impl Publish {
             let mut seqs: Vec<u64> = lane.seqs.iter().copied().filter(|seq| *seq != 0).collect();
             seqs.sort_unstable();
             checks.events_checked += seqs.len() as u64;
-            checks.unanswered += lane.unanswered() as u64;
+            checks.unanswered += lane.unanswered() as u64 + lane.owed();
             checks.stored_twice += seqs.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64;
             checks.ack_mismatches += seqs.iter().filter(|seq| **seq <= *base || **seq > head).count() as u64;
             let stored = head.saturating_sub(*base);

@@ -8,14 +8,19 @@ use throng_client_core::ClientEvent;
 use throng_wire::{ChannelId, ClientMsgId, Code, Seq};
 
 use super::stage::Stage;
+use crate::acks::Acks;
 use crate::check::Checks;
 use crate::cli::Load;
+use crate::exit::Failure;
 use crate::fleet::SessionNo;
-use crate::lane::{Lane, Stamp};
+use crate::lane::{Copies, Lane, Remind, Stamp};
 use crate::latency::Latency;
 use crate::limits::{BACKLOG_MAX, SENDS_PER_TURN};
 use crate::pace::Pace;
 use crate::report::{Pair, Phase};
+
+/// Copies without an answer for this long are sent again: what carried them may have died.
+const REMIND_AFTER: Duration = Duration::from_millis(1500);
 
 /// When sends are due.
 pub(super) enum Model {
@@ -37,7 +42,11 @@ pub(super) struct Sender {
     backlog: VecDeque<(usize, Instant)>,
     next_lane: usize,
     body: usize,
-    dup: u32,
+    /// Least and most sendings of a message.
+    dup: (u32, u32),
+    /// When to look at which lane's send for answers to its copies.
+    reminders: VecDeque<(Instant, usize, ClientMsgId)>,
+    acks: Option<Acks>,
     rng: Rng,
     /// Sends intended before this instant are not measured.
     pub(super) measure_from: Instant,
@@ -53,8 +62,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(load: &Load, seed: u64) -> Self {
-        Self {
+    /// # Errors
+    /// [`Failure`] if the file for acks cannot be written.
+    pub(super) fn new(load: &Load, seed: u64, now: Instant) -> Result<Self, Failure> {
+        let acks = load.acks.as_ref().map(|path| Acks::open(path, now)).transpose()?;
+        Ok(Self {
             lanes: Vec::new(),
             model: Model::Off,
             checks: Checks::default(),
@@ -62,7 +74,9 @@ impl Sender {
             backlog: VecDeque::new(),
             next_lane: 0,
             body: load.body,
-            dup: load.dup.max(1),
+            dup: (load.dup_min.max(1), load.dup.max(load.dup_min).max(1)),
+            reminders: VecDeque::new(),
+            acks,
             rng: Rng::new(seed),
             measure_from: Instant::ZERO,
             measure_until: Instant::ZERO,
@@ -73,7 +87,7 @@ impl Sender {
             idle: Vec::new(),
             refused: 0,
             last_refusal: None,
-        }
+        })
     }
 
     /// Begins a phase on fresh histograms.
@@ -93,10 +107,32 @@ impl Sender {
     /// Hands over what is due; returns when to look again.
     pub(super) fn due(&mut self, stage: &mut Stage, now: Instant) -> Option<Instant> {
         self.retry_backlog(stage, now);
+        self.remind(stage, now);
+        if let Some(acks) = &mut self.acks {
+            acks.flush();
+        }
         match &mut self.model {
             Model::Off => None,
             Model::Open(_) => self.due_open(stage, now),
             Model::Closed { .. } => self.due_closed(stage, now),
+        }
+    }
+
+    /// Sends copies again that nobody answered.
+    fn remind(&mut self, stage: &mut Stage, now: Instant) {
+        while let Some(&(_, lane, id)) = self.reminders.front().filter(|(at, ..)| *at <= now) {
+            self.reminders.pop_front();
+            match self.lanes[lane].remind(id) {
+                Remind::Settled => {}
+                Remind::GiveUp(copies) => self.checks.copies_given_up += u64::from(copies),
+                Remind::Again(body, copies) => {
+                    let (session, channel) = (self.lanes[lane].session, self.lanes[lane].channel);
+                    for _ in 0..copies {
+                        repeat(stage, session, channel, id, &body);
+                    }
+                    self.reminders.push_back((now + REMIND_AFTER, lane, id));
+                }
+            }
         }
     }
 
@@ -155,19 +191,24 @@ impl Sender {
         let published = stage.fleet.act(session, |client, now| client.publish(now, channel, body.clone()));
         let Ok(id) = published else { return false };
         self.sent += 1;
-        // Up to `dup` copies in all, some beside the first, some after its ack.
-        let copies = self.rng.below(u64::from(self.dup)) as u32;
-        let later = self.rng.below(u64::from(copies) + 1) as u32;
-        for _ in later..copies {
+        // Some copies beside the first sending, some after its ack.
+        let (least, most) = self.dup;
+        let all = least - 1 + self.rng.below(u64::from(most - least) + 1) as u32;
+        let copies = Copies { all, later: self.rng.below(u64::from(all) + 1) as u32 };
+        for _ in copies.later..copies.all {
             repeat(stage, session, channel, id, &body);
         }
-        self.lanes[lane].sent(now, id, intended, body, later);
+        self.checks.copies += u64::from(all);
+        self.lanes[lane].sent(now, id, intended, body, copies);
         true
     }
 
     /// Whether nothing is due and nothing unanswered.
     pub(super) fn is_quiet(&self) -> bool {
-        matches!(self.model, Model::Off) && self.backlog.is_empty() && self.lanes.iter().all(Lane::is_quiet)
+        matches!(self.model, Model::Off)
+            && self.backlog.is_empty()
+            && self.reminders.is_empty()
+            && self.lanes.iter().all(Lane::is_quiet)
     }
 
     /// Whether the phase's sends have all been handed over.
@@ -186,8 +227,9 @@ impl Sender {
         match *event {
             ClientEvent::Acked { client_msg_id, seq, .. } => self.acked(stage, lane, now, client_msg_id, seq),
             ClientEvent::RepeatAcked { client_msg_id, seq, .. } => {
-                let differs = self.lanes[lane].agrees(client_msg_id, seq) == Some(false);
-                self.checks.ack_mismatches += u64::from(differs);
+                let agrees = self.lanes[lane].copy_answered(client_msg_id, seq);
+                self.checks.copies_answered += 1;
+                self.checks.ack_mismatches += u64::from(agrees != Some(true));
             }
             ClientEvent::SendFailed { client_msg_id, code, .. } => {
                 self.lanes[lane].refused(now, client_msg_id);
@@ -212,8 +254,14 @@ impl Sender {
             self.ack.record(now.since(acked.intended), now.since(acked.sent));
         }
         let (session, channel) = (self.lanes[lane].session, self.lanes[lane].channel);
-        for _ in 0..acked.repeats {
+        if let Some(acks) = &mut self.acks {
+            acks.record(&channel, acked.intended, now);
+        }
+        for _ in 0..acked.later {
             repeat(stage, session, channel, id, &acked.body);
+        }
+        if self.lanes[lane].owed() > 0 {
+            self.reminders.push_back((now + REMIND_AFTER, lane, id));
         }
         self.idle_again(lane);
     }
