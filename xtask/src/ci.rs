@@ -20,7 +20,7 @@ const STEPS: &[Step] = &[
     ("load", load::run),
     ("peers", || peers::run(&[])),
     ("autobahn", || autobahn::run(&[])),
-    ("chaos", chaos::run),
+    ("chaos", || chaos::run(&[])),
 ];
 
 /// `./x ci`.

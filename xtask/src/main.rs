@@ -46,7 +46,8 @@ Check it:
   peers [ARGS]    Python clients that none of us wrote, against a real server
   autobahn        the Autobahn TestSuite against our WebSocket codec; keeps the verdicts under docs/
   load            a short run of the load generator against a real node
-  chaos           three nodes under load; the one that leads most is killed ten times (SIGKILL)
+  chaos [NAME]    three real nodes while something breaks: kill, dup, partition, flip, disk, fsync;
+                  --count N --seed N; without a name the short forms that CI runs
   readme          the marked commands of README.md, typed as they stand, with the output it shows
   sim [ARGS]      the whole cluster in one thread on virtual time; --seed N replays
   fuzz [T [SECS]] a fuzz target, or all of them
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
         "night" => night::run(&rest),
         "bench" => programs::bench(&rest),
         "load" => load::run(),
-        "chaos" => chaos::run(),
+        "chaos" => chaos::run(&rest),
         "sim" => programs::cargo_run("throng-sim", &rest),
         "autobahn" => autobahn::run(&rest),
         "peers" => peers::run(&rest),

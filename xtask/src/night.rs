@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::ci::{Step, run_all};
 use crate::process::{cargo, output_of};
 use crate::tally::Tally;
-use crate::{Result, autobahn, checks, fuzz, load, peers, results};
+use crate::{Result, autobahn, chaos, checks, fuzz, load, peers, results};
 
 /// Seeds of one night; CI runs a few hundred.
 const SEEDS: &str = "20000";
@@ -26,7 +26,16 @@ const STEPS: &[Step] = &[
 type Long = (&'static str, fn(&[String]) -> Result<Tally>);
 
 /// Each writes `docs/results/NAME.json`.
-const LONG: &[Long] = &[("commit-rate", commit_rate), ("log-kill", log_kill)];
+const LONG: &[Long] = &[
+    ("commit-rate", commit_rate),
+    ("log-kill", log_kill),
+    ("kill", |args| chaos::night("kill", args)),
+    ("dup", |args| chaos::night("dup", args)),
+    ("partition", |args| chaos::night("partition", args)),
+    ("flip", |args| chaos::night("flip", args)),
+    ("disk", |args| chaos::night("disk", args)),
+    ("fsync", |args| chaos::night("fsync", args)),
+];
 
 /// Runs the long versions one after the other, or the one that is named.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {

@@ -1,0 +1,189 @@
+//! Full disks under load: the one of the node that leads most, of another node, of all. Held against: every shard takes
+//! writes again within 5 s while a majority has space; reads go on even if nobody has; within 30 s after space came back
+//! every shard takes writes, by no other hand than a supervisor's that starts ended processes; nothing is lost.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::cluster::{Cluster, NODES};
+use super::disks::Disks;
+use super::load::{Load, Plan};
+use super::{Options, Programs, Rng, space, unix_ms};
+use crate::Result;
+use crate::process;
+use crate::results;
+use crate::tally::Tally;
+
+/// How long a disk stays full.
+const FULL: Duration = Duration::from_secs(12);
+
+/// Service within this while a majority has space, and after space came back.
+const TAKEOVER_MAX_MS: u64 = 5_000;
+const BACK_MAX_MS: u64 = 30_000;
+
+/// A history that is read while disks are full.
+const PAIRS: &str = "64";
+const RUN_ID: &str = "disk";
+
+const KINDS: [&str; 3] = ["leader", "another", "all"];
+
+struct Run {
+    /// Which disk is the first to be full.
+    seed: u64,
+    cluster: Cluster,
+    disks: Disks,
+    loadgen: std::path::PathBuf,
+    cycles: Vec<serde_json::Value>,
+    tally: Tally,
+}
+
+/// `./x chaos disk`.
+pub(super) fn run(options: &Options) -> Result<Tally> {
+    if let Some(outcome) = space::enter("disk", options) {
+        return outcome;
+    }
+    let programs = Programs::build()?;
+    println!("chaos: {} cycles, seed {}", options.count, options.seed);
+    let mut cluster = Cluster::lay_out(&programs.throng, None)?;
+    let disks = Disks::make(&mut cluster)?;
+    cluster.launch()?;
+    let mut run = Run {
+        seed: options.seed,
+        cluster,
+        disks,
+        loadgen: programs.loadgen.clone(),
+        cycles: Vec::new(),
+        tally: Tally::default(),
+    };
+    run.write_history()?;
+    let (mut rng, begin) = (Rng(options.seed), Instant::now());
+    let mut outcome = Ok(());
+    for number in 0..options.count {
+        if outcome.is_ok() {
+            outcome = run.cycle(number, &mut rng);
+        }
+    }
+    if let Err(reason) = &outcome {
+        println!("chaos: {reason}");
+        run.tally += Tally::FAIL;
+    }
+    if options.keeps {
+        results::write(
+            "disk",
+            json!({
+                "seed": options.seed, "built_from": programs.commit, "cycles": run.cycles, "seconds": begin.elapsed().as_secs(),
+                "passed": run.tally.passed, "failed": run.tally.failed, "ended_early": outcome.err(),
+            }),
+        )?;
+    }
+    Ok(run.tally)
+}
+
+impl Run {
+    fn write_history(&self) -> Result<()> {
+        let mut load = Command::new(&self.loadgen);
+        load.args(["run", "messenger", "--quiet", "--warmup", "0s", "--pairs", PAIRS, "--run-id", RUN_ID]);
+        load.args(["--messages", "2000", "--rate", "1000"]);
+        load.args(["--target", &format!("ws://{}", self.cluster.nodes[0].client)]);
+        process::run(load.arg("--key").arg(self.cluster.keys().join("token.pk8")))
+    }
+
+    fn cycle(&mut self, number: usize, rng: &mut Rng) -> Result<()> {
+        let kind = (number + self.seed as usize) % KINDS.len();
+        let plan = Plan { pairs: 500, messages: 640 * 45, rate: 640, copies: (1, 2) };
+        let load = Load::start_with(&self.loadgen, &self.cluster, &plan, &["--body", "4096"])?;
+        thread::sleep(Duration::from_secs(1));
+        let leader = self.cluster.first_leader();
+        let victims: Vec<usize> = match kind {
+            0 => vec![leader],
+            1 => vec![(leader + 1 + rng.below(NODES as u64 - 1) as usize) % NODES],
+            _ => (0..NODES).collect(),
+        };
+        let full_ms = unix_ms();
+        for victim in &victims {
+            self.disks.fill(*victim)?;
+        }
+        load.timeline.watch(unix_ms() + 1);
+        let acks = load.timeline.acks();
+        let ends = self.supervise(FULL, |_| false)?;
+        let while_full = load.timeline.back_ms().map(|back| back.saturating_sub(full_ms));
+        // A majority has space unless all are full: then what counts is that nothing wrong is acknowledged.
+        let takeover_ok = kind == 2 || while_full.is_some_and(|ms| ms <= TAKEOVER_MAX_MS);
+        let acked = load.timeline.acks() - acks;
+        let reads_ok = self.reads();
+        for victim in &victims {
+            self.disks.free(*victim)?;
+        }
+        let free_ms = unix_ms();
+        load.timeline.watch(free_ms + 1);
+        self.supervise(Duration::from_millis(BACK_MAX_MS), |_| load.timeline.back_ms().is_some())?;
+        let back = load.timeline.back_ms().map(|back| back.saturating_sub(free_ms));
+        let back_ok = back.is_some_and(|ms| ms <= BACK_MAX_MS);
+        self.supervise(Duration::from_secs(30), |cluster| cluster.is_whole())?;
+        let verdict = load.finish()?;
+        for is_good in [takeover_ok, reads_ok, back_ok, verdict.is_good] {
+            self.tally += Tally::one(is_good);
+        }
+        println!(
+            "chaos: cycle {:>3}, disk of {} full: writes at every shard after {while_full:?} ms ({acked} acks), \
+             reads {reads_ok}, {ends:?} ended, back {back:?} ms after space, {}",
+            number + 1,
+            KINDS[kind],
+            if verdict.is_good { "nothing lost" } else { "VIOLATED" }
+        );
+        self.cycles.push(json!({
+            "full": KINDS[kind], "writes_while_full_ms": while_full, "acks_while_full": acked, "reads": reads_ok,
+            "ended": ends, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
+        }));
+        Ok(())
+    }
+
+    /// Starts ended nodes again, as a supervisor would, until it is done or time is up; how each ended node ended.
+    fn supervise(&mut self, most: Duration, done: impl Fn(&Cluster) -> bool) -> Result<Vec<String>> {
+        supervise(&mut self.cluster, most, done)
+    }
+
+    /// Whether the history can be read through a node that runs.
+    fn reads(&self) -> bool {
+        (0..NODES).filter(|node| self.cluster.status(*node).is_some()).any(|node| {
+            let mut command = Command::new(&self.loadgen);
+            command
+                .args(["run", "readback", "--quiet", "--pairs", PAIRS, "--run-id", RUN_ID, "--within", "5s"]);
+            command.args(["--target", &format!("ws://{}", self.cluster.nodes[node].client)]);
+            command.arg("--key").arg(self.cluster.keys().join("token.pk8"));
+            command.output().is_ok_and(|output| output.status.success())
+        })
+    }
+}
+
+/// Starts ended nodes again a second after they ended, until it is done or time is up; how each of them ended.
+pub(super) fn supervise(
+    cluster: &mut Cluster,
+    most: Duration,
+    done: impl Fn(&Cluster) -> bool,
+) -> Result<Vec<String>> {
+    let (begin, mut ends) = (Instant::now(), Vec::new());
+    let mut down: [Option<Instant>; NODES] = [None; NODES];
+    while begin.elapsed() < most && !done(cluster) {
+        for (node, since) in down.iter_mut().enumerate() {
+            if let Some(status) = cluster.ended(node) {
+                ends.push(format!("node {} {status}: {}", node + 1, cluster.last_words(node)));
+                *since = Some(Instant::now());
+            }
+            if since.is_some_and(|since| since.elapsed() >= Duration::from_secs(1)) {
+                cluster.spawn(node)?;
+                *since = None;
+            }
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    for (node, since) in down.iter().enumerate() {
+        if since.is_some() {
+            cluster.spawn(node)?;
+        }
+    }
+    Ok(ends)
+}
