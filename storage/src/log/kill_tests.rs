@@ -51,6 +51,7 @@ fn live(fs: &Arc<SimFs>, model: &mut Model, rng: &mut Rng, seen: &mut Seen) -> R
     let disk = InlineDisk::new(Arc::clone(&shared), recovered.end.generation, maker, rng.next_u64())
         .map_err(|error| error.to_string())?;
     let appender = Appender::new(LOG, recovered.end, recovered.segments);
+    model.adopt(&reader).expect("it was checked after the crash");
     let mut committer = Committer::new(appender, disk, reader, SEGMENT);
     seen.in_recovery -= 1;
     loop {
@@ -65,14 +66,14 @@ fn live(fs: &Arc<SimFs>, model: &mut Model, rng: &mut Rng, seen: &mut Seen) -> R
 }
 
 /// Opens what the crash left, without touching it, and compares.
-fn verify(fs: &SimFs, model: &mut Model, seen: &mut Seen, what: &str) {
+fn verify(fs: &SimFs, model: &Model, seen: &mut Seen, what: &str) {
     let copy: Arc<dyn LogFs> = Arc::new(fs.copy());
     let found = read(&*copy, LOG, SHARDS).unwrap_or_else(|error| panic!("{what}: {error:?}"));
     seen.torn_tails += u64::from(found.recovered.tail != Tail::Clean);
     let begin = found.recovered.segments.begin().generation;
     seen.recycled = seen.recycled.max(begin.0);
     let reader = LogReader::new(copy, LOG, found.contents, &found.recovered, u64::MAX);
-    let kept = model.adopt(&reader).unwrap_or_else(|why| panic!("{what}: {why}"));
+    let kept = model.check(&reader).unwrap_or_else(|why| panic!("{what}: {why}"));
     seen.unacknowledged_kept += u64::from(kept);
 }
 
@@ -97,7 +98,7 @@ fn kill(count: u64, seed: u64) -> Seen {
             live(&fs, &mut model, &mut rng, &mut seen).expect_err("the disk stops");
             fs.crash(crash);
             seen.crashes += 1;
-            verify(&fs, &mut model, &mut seen, &format!("seed {life_seed:#x}, life {life}, {crash:?}"));
+            verify(&fs, &model, &mut seen, &format!("seed {life_seed:#x}, life {life}, {crash:?}"));
         }
     }
     seen
@@ -136,7 +137,7 @@ fn killed_at_every_operation_of_one_life() {
             fs.stop_after(stop);
             live(&fs, &mut model, &mut rng, &mut seen).expect_err("the disk stops");
             fs.crash(crash);
-            verify(&fs, &mut model, &mut seen, &format!("operation {stop}, {crash:?}"));
+            verify(&fs, &model, &mut seen, &format!("operation {stop}, {crash:?}"));
         }
     }
     assert!(seen.recycled > 3 && seen.torn_tails > 0, "{seen:?}");
@@ -153,7 +154,7 @@ fn a_disk_that_lies_about_a_sync_is_found_out() {
             let (mut rng, mut seen) = (Rng::new(seed), Seen::default());
             live(&fs, &mut model, &mut rng, &mut seen).expect_err("the disk stops");
             fs.crash(Crash::PowerCut { unit: 4096 });
-            verify(&fs, &mut model, &mut seen, "lies");
+            verify(&fs, &model, &mut seen, "lies");
         })
         .is_err()
     });

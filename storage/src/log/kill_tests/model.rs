@@ -200,16 +200,26 @@ impl Model {
         marks
     }
 
-    /// Takes what a crash left, if it is one of the legal states. Says whether it is one that nobody acknowledged.
-    pub(super) fn adopt(&mut self, reader: &LogReader) -> Result<bool, String> {
+    /// Whether what a crash left is one of the legal states, and whether it is one that nobody acknowledged. Nothing is
+    /// settled by looking: until the next start has synced what it found, another crash may still take it away.
+    pub(super) fn check(&self, reader: &LogReader) -> Result<bool, String> {
+        self.find(reader).map(|(n, _)| n > 0)
+    }
+
+    /// Goes on from what a start has found and synced.
+    pub(super) fn adopt(&mut self, reader: &LogReader) -> Result<(), String> {
+        let (_, found) = self.find(reader)?;
+        self.states = vec![found];
+        Ok(())
+    }
+
+    /// The legal state that the log is, by its number.
+    fn find(&self, reader: &LogReader) -> Result<(usize, Vec<Group>), String> {
         let mut why = Vec::new();
         for (n, groups) in self.states.iter().enumerate() {
             let shards = (0..).map(ShardId);
             match groups.iter().zip(shards).map(|(group, shard)| group.matches(shard, reader)).collect() {
-                Ok(adopted) => {
-                    self.states = vec![adopted];
-                    return Ok(n > 0);
-                }
+                Ok(found) => return Ok((n, found)),
                 Err(error) => why.push(error),
             }
         }
