@@ -93,7 +93,7 @@ impl Run {
 
     fn cycle(&mut self, number: usize, rng: &mut Rng) -> Result<()> {
         let kind = (number + self.seed as usize) % KINDS.len();
-        let plan = Plan { pairs: 500, messages: 640 * 45, rate: 640, copies: (1, 2) };
+        let plan = Plan { pairs: 1_000, messages: 640 * 45, rate: 640, copies: (1, 2) };
         let load = Load::start_with(&self.loadgen, &self.cluster, &plan, &["--body", "4096"])?;
         thread::sleep(Duration::from_secs(1));
         let leader = self.cluster.first_leader();

@@ -27,7 +27,7 @@ const BACK_MAX: Duration = Duration::from_secs(60);
 
 /// One run of the load generator: two minutes of 10 messages a second and shard, so a shard's return shows within
 /// about 100 ms.
-const PLAN: Plan = Plan { pairs: 500, messages: 76_800, rate: 640, copies: (1, 2) };
+const PLAN: Plan = Plan { pairs: 1_000, messages: 76_800, rate: 640, copies: (1, 2) };
 
 /// What is broken and how long it took, over all rounds.
 struct Counts {

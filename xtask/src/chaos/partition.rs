@@ -133,7 +133,8 @@ fn round(
     counts: &mut Counts,
 ) -> Result<()> {
     let messages = 640 * (12 * patterns.len() as u64 + 10);
-    let mut load = Load::start(loadgen, cluster, &Plan { pairs: 500, messages, rate: 640, copies: (1, 2) })?;
+    let mut load =
+        Load::start(loadgen, cluster, &Plan { pairs: 1_000, messages, rate: 640, copies: (1, 2) })?;
     for pattern in patterns {
         thread::sleep(Duration::from_millis(500));
         if !load.is_running() {
