@@ -7,7 +7,7 @@ use throng_base::Full;
 use throng_gateway_core::{Claims, GatewayConfig};
 use throng_runtime::tls::PeerTls;
 use throng_wire::link::{GatewayId, ToRouter};
-use throng_wire::{Code, NodeId};
+use throng_wire::{Code, Epoch, NodeId};
 
 /// Checks tokens, offline. Called on the loop's thread: a signature check, never a request to somebody else.
 pub trait TokenVerifier: Send + Sync {
@@ -36,6 +36,8 @@ pub struct RemoteRouters {
     pub cluster: [u8; 16],
     /// Fixed when the cluster was formatted.
     pub shards: u32,
+    /// History epoch of the cluster; a node that was restored into another one is refused.
+    pub epoch: Epoch,
     /// Our name, for the logs of the other side.
     pub name: String,
     /// Credentials for the links; without, they are in the clear (loopback only).

@@ -35,6 +35,10 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Print the messages of a conversation.
     History(HistoryArgs),
+    /// Write a backup of everything a node has applied, into a new directory on that node's machine.
+    Backup(BackupArgs),
+    /// Make the data directory of a new node from a backup.
+    Restore(RestoreArgs),
     /// Show how a node is doing.
     Status(StatusArgs),
     /// Show what this machine allows: descriptors, and the time a sync takes.
@@ -297,6 +301,46 @@ pub(crate) struct StatusArgs {
     /// Print the JSON as the node sent it.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Arguments of `throng backup`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Operations address of the node.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4402")]
+    pub(crate) ops: SocketAddr,
+    /// Where to write it: a directory that is empty or not there yet.
+    #[arg(value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Give up after so many seconds.
+    #[arg(long, default_value_t = 3600)]
+    pub(crate) timeout: u64,
+}
+
+impl BackupArgs {
+    pub(crate) fn timeout(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.timeout)
+    }
+}
+
+/// Arguments of `throng restore`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup.
+    #[arg(value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The data directory to make; it must be empty or not there yet.
+    #[arg(long, value_name = "DIR", default_value = "throng-data")]
+    pub(crate) data_dir: PathBuf,
+    /// Number of the node that will use it.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) node_id: u64,
+    /// All nodes of the new cluster, as for `throng serve`: the same backup is restored for each of them.
+    #[arg(long, value_name = "N=ADDR,…", value_delimiter = ',')]
+    pub(crate) peers: Option<Vec<String>>,
+    /// Id of the new cluster, 32 hexadecimal digits; needed if it has several nodes.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) cluster_id: Option<String>,
 }
 
 /// Arguments of `throng doctor`.

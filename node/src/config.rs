@@ -317,6 +317,15 @@ fn peers(
     Ok(peers)
 }
 
+/// The nodes that a list of `N=ADDR` names; this node alone without one.
+pub(crate) fn node_list(flags: Option<&[String]>, node: u64) -> Result<Vec<NodeId>, Failure> {
+    let named: Vec<NodeId> = peers(flags, None)?.into_keys().collect();
+    if node == 0 || !(named.is_empty() || named.contains(&NodeId(node))) {
+        return Err(Failure::Config(format!("peers does not list this node ({node})")));
+    }
+    Ok(if named.is_empty() { vec![NodeId(node)] } else { named })
+}
+
 pub(crate) fn cluster_id(hex: &str) -> Result<[u8; 16], Failure> {
     throng_wire::ChannelId::from_hex(hex)
         .map(|id| id.0)

@@ -1,5 +1,6 @@
 //! `throng`: one binary for all roles and all commands.
 
+mod backup;
 mod certificate;
 mod cli;
 mod cluster;
@@ -52,6 +53,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tail(args) => talk::tail(&args),
         Command::History(args) => talk::history(&args),
         Command::Status(args) => status::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo => demo::run(),
         Command::Config => {

@@ -1,5 +1,6 @@
 //! The operations port: health, status and metrics.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,16 +8,20 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use throng_router::{RouterHandle, RouterInput, RouterStatus};
 use throng_runtime::tls::PeerTls;
 use throng_runtime::unix_millis;
 
+use crate::error::Failure;
 use crate::ready::Ready;
 
 /// How long the status of the router loop is waited for.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long what is applied may take to become durable in the state store.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the operations port can see.
 pub(crate) struct Sources {
@@ -32,6 +37,8 @@ pub(crate) struct Sources {
     pub(crate) voters: usize,
     /// Credentials for peer links.
     pub(crate) peer_tls: Option<PeerTls>,
+    /// What a backup is written from.
+    pub(crate) backup: Option<crate::backup::Source>,
 }
 
 /// What `/status` shows.
@@ -129,6 +136,24 @@ pub(crate) fn router_status(router: &RouterHandle) -> Option<RouterStatus> {
 }
 
 impl Sources {
+    /// Writes a backup of everything that is applied here.
+    fn backup(&self, dir: &Path) -> Result<String, Failure> {
+        let (Some(source), Some(router)) = (&self.backup, &self.router) else {
+            return Err(Failure::Runtime(
+                "this node stores nothing; ask a node with the role storage".into(),
+            ));
+        };
+        let (reply, settled) = crossbeam_channel::bounded(1);
+        router.send(RouterInput::Settle(reply));
+        let replicas = settled
+            .recv_timeout(SETTLE_TIMEOUT)
+            .map_err(|_| Failure::Runtime("the state store does not keep up; try again later".into()))?;
+        let manifest = crate::backup::write(source, &replicas, dir)?;
+        let bytes: u64 = manifest.parts.iter().map(|part| part.bytes).sum();
+        let (shards, dir) = (manifest.parts.len(), dir.display());
+        Ok(format!("{shards} shards, {bytes} bytes, history epoch {}: {dir}\n", manifest.epoch))
+    }
+
     /// A snapshot; `None` if the router loop does not answer.
     pub(crate) fn status(&self) -> Option<Status> {
         let router = match &self.router {
@@ -154,6 +179,7 @@ pub(crate) fn routes(sources: Arc<Sources>) -> Router {
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .route("/backup", post(backup))
         .with_state(sources)
 }
 
@@ -181,6 +207,16 @@ async fn status(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
             [(header::CONTENT_TYPE, "application/json")],
             "{\"error\":\"the router loop does not answer\"}\n".into(),
         ),
+    }
+}
+
+/// Writes a backup into the directory that the body names, on this machine.
+async fn backup(State(sources): State<Arc<Sources>>, dir: String) -> impl IntoResponse {
+    let written = tokio::task::spawn_blocking(move || sources.backup(Path::new(dir.trim()))).await;
+    match written {
+        Ok(Ok(text)) => (StatusCode::OK, text),
+        Ok(Err(failure)) => (StatusCode::CONFLICT, format!("{failure}\n")),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the backup broke off\n".into()),
     }
 }
 

@@ -34,10 +34,34 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Runtime`] if nobody answers or the answer is no success.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String, Failure> {
+    request(address, "GET", path, "", TIMEOUT)
+}
+
+/// The same with a body, for what changes something; it may take up to `timeout`.
+///
+/// # Errors
+/// [`Failure::Runtime`] if nobody answers or the answer is no success.
+pub(crate) fn post(
+    address: SocketAddr,
+    path: &str,
+    body: &str,
+    timeout: Duration,
+) -> Result<String, Failure> {
+    request(address, "POST", path, body, timeout)
+}
+
+fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+    timeout: Duration,
+) -> Result<String, Failure> {
     let failed = |e: std::io::Error| Failure::runtime(format!("no node answers at {address}"), e);
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(failed)?;
-    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").map_err(failed)?;
+    stream.set_read_timeout(Some(timeout)).map_err(failed)?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close");
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).map_err(failed)?;
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer).map_err(failed)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| {

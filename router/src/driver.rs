@@ -4,23 +4,24 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 use throng_base::{Instant, Key};
-use throng_router_core::{FlushToken, Output, PeerMessage, Router};
+use throng_router_core::{FlushToken, ImportToken, Output, PeerMessage, Router};
 use throng_runtime::tls::PeerTls;
 use throng_runtime::{Clock, Event, Interest, Poller, Waker, unix_millis};
-use throng_storage_core::entry::Record;
+use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::state::{StateRead, WriteBatch};
 use throng_storage_core::store::PersistToken;
 use throng_wire::link::{GatewayId, ToGateway};
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
-use throng_wire::{NodeId, ShardId};
+use throng_wire::{Epoch, NodeId, ShardId};
 
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
 use crate::handle::{RouterInput, RouterStatus, ShardStatus};
 use crate::inbound::{Arrived, Inbound};
 use crate::limits::{INPUTS_PER_TURN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
+use crate::views::Views;
 
 /// What the loop is told at start.
 pub struct DriverConfig {
@@ -30,6 +31,8 @@ pub struct DriverConfig {
     pub cluster: [u8; 16],
     /// Shards of the cluster.
     pub shards: u32,
+    /// History epoch.
+    pub epoch: Epoch,
     /// Where to accept other nodes and gateways.
     pub listen: SocketAddr,
     /// The other nodes.
@@ -46,6 +49,12 @@ pub struct StoreDrivers {
     pub persist: Box<dyn FnMut(PersistToken, Vec<Record>) -> Result<(), String> + Send>,
     /// Takes a batch of applied state.
     pub flush: Box<dyn FnMut(FlushToken, WriteBatch) -> Result<(), String> + Send>,
+    /// Notes what the log needs no longer.
+    pub truncate: Box<dyn FnMut(ShardId, Mark) -> Result<(), String> + Send>,
+    /// Takes rows of a received snapshot.
+    pub import: Box<dyn FnMut(ImportToken, WriteBatch, bool) -> Result<(), String> + Send>,
+    /// Views of the state, for snapshots that are sent.
+    pub views: Box<dyn Views + Send>,
 }
 
 /// The loop's state.
@@ -60,6 +69,8 @@ pub struct Driver<S: StateRead> {
     inbound: Inbound,
     gateways: Gateways,
     arrived: Vec<Arrived>,
+    /// Who waits for a flush.
+    settling: Vec<(FlushToken, Sender<Vec<u32>>)>,
     retry_at: Option<Instant>,
     stalled_since: Option<Instant>,
     stop: Option<Result<(), String>>,
@@ -96,6 +107,7 @@ impl<S: StateRead> Driver<S> {
             role: PeerRole::Node(config.node),
             cluster: config.cluster,
             shards: config.shards,
+            epoch: config.epoch,
             node_name: format!("node {}", config.node),
         };
         let nodes = config.peers.keys().copied().collect();
@@ -115,6 +127,7 @@ impl<S: StateRead> Driver<S> {
             inbound,
             gateways: Gateways::new(),
             arrived: Vec::new(),
+            settling: Vec::new(),
             retry_at: None,
             stalled_since: None,
             stop: None,
@@ -203,7 +216,23 @@ impl<S: StateRead> Driver<S> {
             let Ok(input) = self.inputs.try_recv() else { return };
             match input {
                 RouterInput::Persisted(token) => self.router.handle_persisted(now, token),
-                RouterInput::Flushed(token) => self.router.handle_flushed(now, token),
+                RouterInput::Flushed(token) => {
+                    self.router.handle_flushed(now, token);
+                    self.settled(token);
+                }
+                RouterInput::Settle(reply) => {
+                    let token = self.router.flush_now(now);
+                    self.settling.push((token, reply));
+                    self.settled(FlushToken(0));
+                }
+                RouterInput::Imported(token) => self.router.handle_imported(now, token),
+                RouterInput::View(view, row) => self.router.handle_view(now, view, row),
+                RouterInput::ViewRows(view, rows, digest) => {
+                    self.router.handle_view_rows(now, view, rows, digest);
+                }
+                RouterInput::ViewLost(view) => self.router.handle_view_lost(now, view),
+                RouterInput::LogOverBudget(shards) => self.router.handle_log_over_budget(now, &shards),
+                RouterInput::Pressure(pressure, is_high) => self.router.handle_pressure(pressure, is_high),
                 RouterInput::Fatal(reason) => self.stop = Some(Err(reason)),
                 RouterInput::GatewayUp(gateway, sink) => {
                     self.gateways.insert(gateway, GatewayOut::new(Reach::Local(sink)));
@@ -220,6 +249,16 @@ impl<S: StateRead> Driver<S> {
                 RouterInput::Status(reply) => drop(reply.try_send(self.status())),
                 RouterInput::Stop => self.stop = self.stop.take().or(Some(Ok(()))),
             }
+        }
+    }
+
+    /// Answers those who wait for what is flushed through `token`.
+    fn settled(&mut self, token: FlushToken) {
+        for (_, reply) in self.settling.extract_if(.., |(wanted, _)| *wanted <= token) {
+            let machines = self.router.machines();
+            let copies = (0..self.shards).map(|shard| machines.replica(ShardId(shard))).collect();
+            // Whoever has given up does not want to know.
+            drop(reply.try_send(copies));
         }
     }
 
@@ -247,6 +286,9 @@ impl<S: StateRead> Driver<S> {
                 Arrived::Raft(node, batch) => self.router.handle_peer(now, node, PeerMessage::Raft(batch)),
                 Arrived::Router(node, message) => {
                     self.router.handle_peer(now, node, PeerMessage::Router(message))
+                }
+                Arrived::Snapshot(node, message) => {
+                    self.router.handle_peer(now, node, PeerMessage::Snapshot(message))
                 }
                 Arrived::GatewayUp(gateway, key) => {
                     self.gateway_down(now, gateway); // a link that it gave up before we noticed
@@ -297,6 +339,21 @@ impl<S: StateRead> Driver<S> {
                         return;
                     }
                 }
+                Output::Truncate { shard, mark } => {
+                    if let Err(reason) = (self.drivers.truncate)(shard, mark) {
+                        self.stop = Some(Err(reason));
+                        return;
+                    }
+                }
+                Output::Import { token, batch, flush } => {
+                    if let Err(reason) = (self.drivers.import)(token, batch, flush) {
+                        self.stop = Some(Err(reason));
+                        return;
+                    }
+                }
+                Output::OpenView { view, shard, replica } => self.drivers.views.open(view, shard, replica),
+                Output::ReadView { view } => self.drivers.views.read(view),
+                Output::CloseView { view } => self.drivers.views.close(view),
                 Output::ToPeer { node, message } => {
                     assert_ne!(node, self.node, "the machine answers itself without a link");
                     self.peers.send(
@@ -304,6 +361,7 @@ impl<S: StateRead> Driver<S> {
                         &match message {
                             PeerMessage::Raft(batch) => PeerFrame::Raft(batch),
                             PeerMessage::Router(message) => PeerFrame::Router(message),
+                            PeerMessage::Snapshot(message) => PeerFrame::Snapshot(message),
                         },
                     );
                 }

@@ -2,10 +2,11 @@
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use throng_base::Full;
-use throng_router_core::FlushToken;
+use throng_router_core::{AppliedRow, FlushToken, ImportToken, Pressure, ViewId};
 use throng_runtime::Waker;
 use throng_storage_core::store::PersistToken;
 use throng_wire::link::{GatewayId, ToRouter};
+use throng_wire::peer::SnapshotRow;
 use throng_wire::{NodeId, ShardId};
 
 use crate::gateways::GatewaySink;
@@ -17,6 +18,14 @@ pub enum RouterInput {
     Persisted(PersistToken),
     /// The state store has flushed everything through this token.
     Flushed(FlushToken),
+    /// Rows of a received snapshot are written.
+    Imported(ImportToken),
+    /// A view of the state is open, with the row of its shard, or could not be opened.
+    View(ViewId, Option<AppliedRow>),
+    /// The next rows of a view; a digest comes with the last ones.
+    ViewRows(ViewId, Vec<SnapshotRow>, Option<u64>),
+    /// A view broke.
+    ViewLost(ViewId),
     /// Log or state store failed; the node stops.
     Fatal(String),
     /// A gateway loop of this process is there.
@@ -25,6 +34,13 @@ pub enum RouterInput {
     Gateway(GatewayId, Vec<ToRouter>),
     /// It is gone.
     GatewayDown(GatewayId),
+    /// The log is beyond its budget because of these shards.
+    LogOverBudget(Vec<ShardId>),
+    /// Something does not keep up with clients that write, or does again.
+    Pressure(Pressure, bool),
+    /// Somebody waits until everything that is applied here is durable in the state; the answer is which copy each shard
+    /// uses.
+    Settle(Sender<Vec<u32>>),
     /// Somebody wants to know how the loop is doing.
     Status(Sender<RouterStatus>),
     /// The node is about to stop: give all leaderships away.

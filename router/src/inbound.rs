@@ -9,7 +9,9 @@ use throng_runtime::{
     Accepted, FrameLink, Interest, LinkError, ListenOptions, Poller, Stream, accept, listen,
 };
 use throng_wire::link::{GatewayId, ToGateway, ToRouter};
-use throng_wire::peer::{PeerFrame, PeerHello, PeerRefused, PeerRole, RaftBatch, RouterMessage};
+use throng_wire::peer::{
+    PeerFrame, PeerHello, PeerRefused, PeerRole, RaftBatch, RouterMessage, SnapshotMessage,
+};
 use throng_wire::{Code, NodeId};
 
 use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, LINK_LIMITS, STRANGERS_MAX};
@@ -31,6 +33,7 @@ struct Connection {
 pub(crate) enum Arrived {
     Raft(NodeId, RaftBatch),
     Router(NodeId, RouterMessage),
+    Snapshot(NodeId, SnapshotMessage),
     GatewayUp(GatewayId, Key),
     Gateway(GatewayId, Key, Vec<ToRouter>),
     GatewayDown(GatewayId, Key),
@@ -185,6 +188,10 @@ impl Inbound {
                 arrived.push(Arrived::Router(*node, message));
                 true
             }
+            (Who::Node(node), PeerFrame::Snapshot(message)) => {
+                arrived.push(Arrived::Snapshot(*node, message));
+                true
+            }
             (Who::Gateway(gateway), PeerFrame::ToRouter(messages)) => {
                 arrived.push(Arrived::Gateway(*gateway, key, messages));
                 true
@@ -272,6 +279,12 @@ fn refusal(own: &PeerHello, peer: &PeerHello) -> Option<String> {
     }
     if peer.shards != own.shards && !open {
         return Some(format!("formatted with {} shards, this cluster has {}", peer.shards, own.shards));
+    }
+    if peer.epoch != own.epoch && !open {
+        return Some(format!(
+            "history epoch {}, this cluster is in {}: one of them was restored from a backup",
+            peer.epoch, own.epoch
+        ));
     }
     if peer.role == own.role {
         return Some("two nodes with the same number".into());

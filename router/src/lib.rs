@@ -17,7 +17,9 @@ mod handle;
 mod inbound;
 pub mod limits;
 mod peers;
+mod views;
 
 pub use driver::{Driver, DriverConfig, StoreDrivers};
 pub use gateways::GatewaySink;
 pub use handle::{RouterHandle, RouterInput, RouterStatus, ShardStatus};
+pub use views::Views;

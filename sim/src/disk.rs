@@ -6,10 +6,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use throng_router_core::snapshot::{Cursor, next_chunk};
+use throng_router_core::{AppliedRow, ViewId, applied};
 use throng_storage_core::entry::{Entry, HardState, Record};
 use throng_storage_core::state::{MemState, StateError, StateRead, StateWrite, Table, WriteBatch};
 use throng_storage_core::store::{LogRead, LogReadError, PersistToken, RecoveredGroup, TermRun};
 use throng_wire::ids::ShardId;
+use throng_wire::peer::SnapshotRow;
 
 /// The state store, shared between the node's machines and its disk.
 #[derive(Clone, Default)]
@@ -90,7 +93,20 @@ pub(crate) struct Disk {
     pub(crate) log: SharedLog,
     /// Group commits written and not yet synced, oldest first.
     in_flight: VecDeque<(PersistToken, Vec<Record>)>,
+    /// Views of the state that the process holds open.
+    views: BTreeMap<ViewId, View>,
 }
+
+/// The state as of one moment.
+struct View {
+    state: MemState,
+    shard: ShardId,
+    replica: u32,
+    cursor: Option<Cursor>,
+}
+
+/// Small, so that snapshots have many chunks.
+const VIEW_CHUNK_BYTES: usize = 2_000;
 
 /// Entries below the applied index that a restart keeps in memory.
 const TAIL_ENTRIES: u64 = 4;
@@ -123,6 +139,27 @@ impl Disk {
         self.state.0.borrow_mut().flush().expect("memory flushes");
     }
 
+    /// Opens a view of the state as it is written; what the shard's row says in it.
+    pub(crate) fn open_view(&mut self, view: ViewId, shard: ShardId, replica: u32) -> AppliedRow {
+        let state = self.state.0.borrow().clone();
+        let row = applied(&state, shard, replica).expect("memory can be read");
+        self.views.insert(view, View { state, shard, replica, cursor: Some(Cursor::start()) });
+        row
+    }
+
+    /// The next chunk of a view, if it is open.
+    pub(crate) fn read_view(&mut self, view: ViewId) -> Option<(Vec<SnapshotRow>, Option<u64>)> {
+        let View { state, shard, replica, cursor } = self.views.get_mut(&view)?;
+        let at = cursor.take()?;
+        let chunk = next_chunk(state, *shard, *replica, &at, VIEW_CHUNK_BYTES).expect("memory can be read");
+        *cursor = chunk.next;
+        Some((chunk.rows, chunk.digest))
+    }
+
+    pub(crate) fn close_view(&mut self, view: ViewId) {
+        self.views.remove(&view);
+    }
+
     /// Commits that a crash may lose.
     pub(crate) fn unsynced(&self) -> usize {
         self.in_flight.len()
@@ -139,6 +176,7 @@ impl Disk {
         for (_, records) in survivors {
             self.append(&records);
         }
+        self.views.clear();
         // A new allocation: the machines of the dead process must not see the future of the disk.
         let mut state = self.state.0.borrow().clone();
         state.crash_keeping(batches);

@@ -2,6 +2,7 @@
 
 use throng_base::{Instant, Rng};
 use throng_gateway_core::{Gateway, GatewayConfig};
+use throng_router_core::machines::first_replicas;
 use throng_router_core::{Router, RouterConfig, applied};
 use throng_storage_core::store::{Store, StoreConfig};
 use throng_wire::link::GatewayId;
@@ -73,8 +74,8 @@ impl Node {
             .expect("a simulated disk loses nothing that was synced");
         let mut config = RouterConfig::new(self.id, shards, Epoch(1));
         config.flush_age = core::time::Duration::from_millis(rng.between(20, 1_000));
-        let router =
-            Router::new(config, seed, now, self.wall_ms(now), store, state).expect("memory can be read");
+        let router = Router::new(config, seed, now, self.wall_ms(now), store, state, &first_replicas(shards))
+            .expect("memory can be read");
         let config = GatewayConfig { shards, ..GatewayConfig::default() };
         let mut gateway = Gateway::new(config, rng.next_u64(), now);
         gateway.handle_wall_clock(now, self.wall_ms(now));

@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use throng_base::{Instant, Key, Rng};
-use throng_router_core::{FlushToken, PeerMessage};
+use throng_router_core::{AppliedRow, FlushToken, ImportToken, PeerMessage, ViewId};
 use throng_storage_core::store::PersistToken;
 use throng_wire::link::{ToGateway, ToRouter};
 use throng_wire::{ChannelId, NodeId};
@@ -91,6 +91,9 @@ pub(crate) enum Event {
     ActorTimer { actor: usize, at: Instant },
     Synced { node: usize, life: u32, token: PersistToken },
     Flushed { node: usize, life: u32, token: FlushToken },
+    Imported { node: usize, life: u32, token: ImportToken, flush: bool },
+    ViewOpened { node: usize, life: u32, view: ViewId, row: AppliedRow },
+    ViewRead { node: usize, life: u32, view: ViewId },
     Peer { from: usize, to: usize, message: PeerMessage },
     LinkTry { gateway: usize, router: usize, epoch: u64 },
     ToRouter { gateway: usize, router: usize, epoch: u64, message: ToRouter },
@@ -255,6 +258,9 @@ impl World {
             Event::ActorTimer { actor, at } => self.actor_timer(actor, at),
             Event::Synced { node, life, token } => self.synced(node, life, token),
             Event::Flushed { node, life, token } => self.flushed(node, life, token),
+            Event::Imported { node, life, token, flush } => self.imported(node, life, token, flush),
+            Event::ViewOpened { node, life, view, row } => self.view_opened(node, life, view, row),
+            Event::ViewRead { node, life, view } => self.view_read(node, life, view),
             Event::Peer { from, to, message } => self.peer_arrives(from, to, message),
             Event::LinkTry { gateway, router, epoch } => self.link_try(gateway, router, epoch),
             Event::ToRouter { gateway, router, epoch, message } => {
@@ -338,6 +344,9 @@ impl World {
             Event::ActorTimer { actor, .. } => (2, *actor as u64, 0),
             Event::Synced { node, token, .. } => (3, *node as u64, token.0),
             Event::Flushed { node, token, .. } => (4, *node as u64, token.0),
+            Event::Imported { node, token, .. } => (26, *node as u64, token.0),
+            Event::ViewOpened { node, view, .. } => (27, *node as u64, view.0),
+            Event::ViewRead { node, view, .. } => (28, *node as u64, view.0),
             Event::Peer { from, to, message } => {
                 encoded = links::encode(message);
                 content = &encoded;

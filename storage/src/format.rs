@@ -5,6 +5,7 @@
 //! cluster 00112233445566778899aabbccddeeff
 //! node 1
 //! shards 64
+//! epoch 1
 //! log 0123456789abcdef
 //! created_ms 1766500000000
 //! crc32c 89abcdef
@@ -18,7 +19,7 @@ use std::io;
 use std::path::Path;
 
 use throng_storage_core::log::LogId;
-use throng_wire::ids::NodeId;
+use throng_wire::ids::{Epoch, NodeId};
 
 use crate::error::{Doing, OpenError};
 
@@ -43,6 +44,8 @@ pub struct Format {
     pub node: NodeId,
     /// The cluster's number of shards.
     pub shards: u32,
+    /// The history epoch: 1, and one more than that of the backup it was restored from.
+    pub epoch: Epoch,
     /// Seeds the log's checksums; drawn when the directory was formatted.
     pub log: LogId,
     /// When it was formatted, in Unix milliseconds; for people.
@@ -70,10 +73,11 @@ impl Format {
     /// The file's text.
     pub(crate) fn text(&self) -> String {
         let body = format!(
-            "{TITLE}{FORMAT_VERSION}\ncluster {}\nnode {}\nshards {}\nlog {:016x}\ncreated_ms {}\n",
+            "{TITLE}{FORMAT_VERSION}\ncluster {}\nnode {}\nshards {}\nepoch {}\nlog {:016x}\ncreated_ms {}\n",
             hex(&self.cluster),
             self.node,
             self.shards,
+            self.epoch,
             self.log.0,
             self.created_ms
         );
@@ -102,6 +106,7 @@ impl Format {
             cluster: unhex(field("cluster")?).ok_or_else(|| bad("cluster"))?,
             node: NodeId(field("node")?.parse().map_err(|_| bad("node"))?),
             shards: field("shards")?.parse().map_err(|_| bad("shards"))?,
+            epoch: Epoch(field("epoch")?.parse().map_err(|_| bad("epoch"))?),
             log: LogId(u64::from_str_radix(field("log")?, 16).map_err(|_| bad("log"))?),
             created_ms: field("created_ms")?.parse().map_err(|_| bad("created_ms"))?,
         })

@@ -53,10 +53,21 @@ pub const FLUSH_DELAY: Duration = Duration::from_secs(1);
 pub const PRESSURE_POLL: Duration = Duration::from_millis(100);
 
 /// Views of the state that may be open: each keeps RocksDB from giving back what it sees.
-pub const VIEWS_MAX: usize = 2;
+pub const VIEWS_MAX: usize = 4;
 
 /// How long one may be open: a gigabyte of rows at 2 MB/s.
 pub const VIEW_TIME_MAX: Duration = Duration::from_secs(600);
+/// How often free space is looked at: at 1 GB/s a quarter of a gigabyte is written meanwhile.
+pub const SPACE_POLL: Duration = Duration::from_millis(250);
+
+/// Least and most that clients leave free ([`crate::Space::reserve`]): room for what is under way when they are stopped,
+/// and no more than a large disk would miss.
+pub const SPACE_RESERVE_MIN: u64 = 48 << 20;
+/// The most.
+pub const SPACE_RESERVE_MAX: u64 = 256 << 20;
+
+/// Batches queued for the import thread: what may be under way of all snapshots that are received, and drops of copies.
+pub const IMPORT_QUEUE_MAX: usize = 256;
 
 /// RocksDB's cache of data, index and filter blocks.
 pub const BLOCK_CACHE_BYTES: usize = 64 << 20;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use throng_storage_core::log::{Generation, LogId, SegmentHeader, limits};
-use throng_wire::ids::NodeId;
+use throng_wire::ids::{Epoch, NodeId};
 
 use crate::durable::{rename_synced, sync_dir, write_synced};
 use crate::error::{Doing, OpenError};
@@ -38,6 +38,8 @@ pub struct OpenOptions {
     pub shards: u32,
     /// Whether to format the directory if it is missing or empty.
     pub create: bool,
+    /// The history epoch to format with.
+    pub epoch: Epoch,
     /// Names that others keep in the same directory (keys, certificates): with nothing else it still counts as empty.
     pub foreign: Vec<String>,
     /// How the log is written.
@@ -54,6 +56,7 @@ impl OpenOptions {
             node,
             shards,
             create: true,
+            epoch: Epoch(1),
             foreign: Vec::new(),
             log: LogConfig::default(),
             state: StateConfig::default(),
@@ -165,6 +168,7 @@ fn format(dir: &Path, options: &OpenOptions) -> Result<Format, OpenError> {
         cluster: options.cluster,
         node: options.node,
         shards: options.shards,
+        epoch: options.epoch,
         log: draw_log_id()?,
         created_ms: throng_runtime::unix_millis(),
     };

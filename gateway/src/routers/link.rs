@@ -219,7 +219,8 @@ impl NodeLink {
                 let fits = theirs.protocol == ours.protocol
                     && theirs.role == PeerRole::Node(self.node)
                     && theirs.cluster == ours.cluster
-                    && theirs.shards == ours.shards;
+                    && theirs.shards == ours.shards
+                    && theirs.epoch == ours.epoch;
                 if !fits {
                     return Err(Failure::Mismatch(theirs));
                 }

@@ -33,6 +33,7 @@ impl RemoteLinks {
             role: PeerRole::Gateway(id),
             cluster: config.cluster,
             shards: config.shards,
+            epoch: config.epoch,
             node_name: config.name,
         };
         let links = config.nodes.into_iter().enumerate();

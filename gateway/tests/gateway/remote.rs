@@ -12,7 +12,7 @@ use throng_gateway::{RemoteRouters, Routers};
 use throng_wire::frame::{Split, split};
 use throng_wire::limits::PEER_FRAME_MAX;
 use throng_wire::peer::{PEER_PROTOCOL, PeerHello, PeerRefused, PeerRole};
-use throng_wire::{ChannelId, Code, PeerFrame};
+use throng_wire::{ChannelId, Code, Epoch, PeerFrame};
 
 use crate::client::{Carrier, Client, quic, websocket};
 use crate::fixture::{config, identity, machine, quic_over, run, tcp_over};
@@ -67,6 +67,7 @@ impl Node {
             nodes: vec![(NODE, self.address)],
             cluster: CLUSTER,
             shards: SHARDS,
+            epoch: Epoch(1),
             name: "test".to_owned(),
             tls: None,
         })

@@ -83,6 +83,7 @@ impl GatewayRole {
         let machine = GatewayConfig {
             server: format!("node {}", config.node),
             shards: cluster.shards,
+            epoch: cluster.epoch,
             home: router.map(|_| config.node),
             body_max: config.body_max,
             heartbeat: Duration::from_millis(config.heartbeat_ms.into()),
@@ -197,6 +198,7 @@ impl Plan<'_> {
             nodes: self.remote.nodes.clone(),
             cluster: self.cluster.id,
             shards: self.cluster.shards,
+            epoch: self.cluster.epoch,
             name: format!("node {} {name}", self.config.node),
             tls: self.remote.tls.clone(),
         };

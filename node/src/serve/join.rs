@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use throng_runtime::tls::{Expected, PeerTls};
 use throng_runtime::{ConnectOptions, FrameLink, LinkError, LinkLimits, Poller, connect};
-use throng_wire::NodeId;
 use throng_wire::link::GatewayId;
 use throng_wire::peer::{PEER_PROTOCOL, PeerFrame, PeerHello, PeerRole};
+use throng_wire::{Epoch, NodeId};
 
 use super::{ClusterFacts, random_u64};
 use crate::error::Failure;
@@ -32,8 +32,13 @@ pub(crate) fn discover(
         let PeerRole::Node(node) = hello.role else {
             return Err(Failure::Runtime(format!("{address} is a gateway, not a router")));
         };
-        let known = facts.get_or_insert(ClusterFacts { id: hello.cluster, shards: hello.shards, voters: 0 });
-        if known.id != hello.cluster || known.shards != hello.shards {
+        let known = facts.get_or_insert(ClusterFacts {
+            id: hello.cluster,
+            shards: hello.shards,
+            epoch: hello.epoch,
+            voters: 0,
+        });
+        if (known.id, known.shards, known.epoch) != (hello.cluster, hello.shards, hello.epoch) {
             return Err(Failure::Runtime(format!(
                 "{address} belongs to another cluster than {}",
                 addresses[0]
@@ -52,6 +57,7 @@ fn ask(address: SocketAddr, tls: Option<&PeerTls>) -> Result<PeerHello, Failure>
         role: PeerRole::Gateway(GatewayId(random_u64()?)),
         cluster: [0; 16],
         shards: 0,
+        epoch: Epoch(0),
         node_name: "a gateway that wants to join".into(),
     };
     match exchange(address, tls, &PeerFrame::Hello(hello)) {

@@ -11,6 +11,7 @@ mod join;
 mod links;
 mod peer_tls;
 mod router;
+mod views;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use throng_runtime::tls::PeerTls;
 use throng_runtime::{ListenOptions, listen};
+use throng_wire::Epoch;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::ServeArgs;
@@ -57,6 +59,7 @@ pub(crate) fn random_u64() -> Result<u64, Failure> {
 pub(crate) struct ClusterFacts {
     pub(crate) id: [u8; 16],
     pub(crate) shards: u32,
+    pub(crate) epoch: Epoch,
     pub(crate) voters: usize,
 }
 
@@ -180,6 +183,7 @@ impl Node {
             cluster: throng_wire::ChannelId(self.cluster.id).to_string(),
             voters: self.cluster.voters,
             peer_tls: self.tls.clone(),
+            backup: self.router.as_ref().map(RouterRole::backup_source),
         }
     }
 

@@ -1,40 +1,49 @@
 //! The roles router and storage: data directory, store, machines, and the thread that runs them.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, StoreDrivers};
-use throng_router_core::{FlushToken, Router, RouterConfig, applied};
+use throng_router_core::{FlushToken, ImportToken, Pressure, Router, RouterConfig, applied};
 use throng_runtime::tls::PeerTls;
 use throng_runtime::{Clock, Waker, unix_millis};
 use throng_storage::{
-    FlushPolicy, Flusher, LogWriter, OpenError, OpenOptions, Opened, Report, RocksState, read_format,
+    FlushPolicy, Flusher, Importer, LogReader, OpenError, OpenOptions, Opened, Report, RocksState,
+    SpaceWatch, read_format,
 };
-use throng_storage_core::store::{PersistToken, Store, StoreConfig};
-use throng_wire::{Epoch, NodeId, ShardId};
+use throng_storage_core::store::{RecoveredGroup, Store, StoreConfig};
+use throng_wire::{NodeId, ShardId};
 
+use super::views::StateViews;
 use super::{ClusterFacts, random_id, random_u64};
+use crate::backup;
 use crate::config::Config;
 use crate::error::Failure;
 
 /// Shards of a new cluster unless told otherwise.
 const SHARDS_DEFAULT: u32 = 64;
 
+/// How often the log's size is looked at.
+const WATCH_LOG_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a node that stops waits for others to take its shards over.
 const RETIRE_MAX: Duration = Duration::from_secs(2);
-
-/// History epoch of a cluster that was never restored from a backup.
-const FIRST_EPOCH: Epoch = Epoch(1);
 
 /// The running roles.
 pub(crate) struct RouterRole {
     facts: ClusterFacts,
     handle: RouterHandle,
     peer_address: SocketAddr,
+    backup: backup::Source,
     thread: Option<JoinHandle<Result<(), String>>>,
+    /// The log, to see when it is beyond its budget,
+    log: LogReader,
+    /// and when that was looked at last.
+    log_seen: Instant,
+    _space: SpaceWatch,
 }
 
 impl RouterRole {
@@ -50,10 +59,24 @@ impl RouterRole {
         let facts = ClusterFacts {
             id: opened.format.cluster,
             shards: opened.format.shards,
+            epoch: opened.format.epoch,
             voters: config.peers.len().max(1),
+        };
+        let log = opened.log.reader();
+        let backup = backup::Source {
+            state: opened.state.clone(),
+            cluster: opened.format.cluster,
+            epoch: opened.format.epoch,
+            node: config.node,
+            shards: opened.format.shards,
         };
         let (handle, inputs, waker) =
             RouterHandle::new().map_err(|e| Failure::runtime("cannot make the router's queue", e))?;
+        let pressed = handle.clone();
+        let space = SpaceWatch::start(config.data_dir.clone(), move |is_high| {
+            pressed.send(RouterInput::Pressure(Pressure::Disk, is_high));
+        })
+        .map_err(|e| Failure::runtime("cannot watch the disk's free space", e))?;
         let plan = Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone(), tls };
         let (ready, is_ready) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
@@ -71,11 +94,25 @@ impl RouterRole {
             .map_err(|e| Failure::runtime("cannot start the router thread", e))?;
         let peer_address =
             is_ready.recv().map_err(|_| Failure::Runtime("the router thread broke".into()))??;
-        Ok(Self { facts, handle, peer_address, thread: Some(thread) })
+        Ok(Self {
+            facts,
+            handle,
+            peer_address,
+            backup,
+            thread: Some(thread),
+            log,
+            log_seen: Instant::now(),
+            _space: space,
+        })
     }
 
     pub(crate) fn facts(&self) -> &ClusterFacts {
         &self.facts
+    }
+
+    /// What a backup of this node is written from.
+    pub(crate) fn backup_source(&self) -> backup::Source {
+        self.backup.clone()
     }
 
     pub(crate) fn handle(&self) -> &RouterHandle {
@@ -88,11 +125,25 @@ impl RouterRole {
 
     /// Whether the thread lives; why not, if it ended.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        self.watch_log();
         let Some(thread) = self.thread.take_if(|thread| thread.is_finished()) else { return Ok(()) };
         match thread.join() {
             Ok(Err(reason)) => Err(Failure::Runtime(reason)),
             Ok(Ok(())) => Err(Failure::Runtime("the router thread ended".into())),
             Err(_) => Err(Failure::Runtime("the router thread broke".into())),
+        }
+    }
+
+    /// A log beyond its budget is held by entries that are not flushed, or that slow followers lack.
+    fn watch_log(&mut self) {
+        if self.log_seen.elapsed() < WATCH_LOG_EVERY {
+            return;
+        }
+        self.log_seen = Instant::now();
+        if self.log.bytes_over_budget() > 0 {
+            let shards = self.log.oldest_pins().into_iter().map(|(shard, _)| shard).collect();
+            // A loop that takes nothing at the moment is asked again.
+            let _ = self.handle.try_send(RouterInput::LogOverBudget(shards));
         }
     }
 
@@ -185,25 +236,30 @@ impl Plan {
             false => self.config.peers.keys().copied().collect(),
         };
         let (state, reader) = (opened.state.clone(), opened.log.reader());
-        let mut groups = Vec::new();
+        let (mut groups, mut replicas) = (Vec::new(), Vec::new());
         for shard in (0..self.facts.shards).map(ShardId) {
-            let at = applied(&state, shard, shard.0).map_err(|e| Failure::runtime("state store", e))?;
-            groups.push(
-                reader.recovered_group(shard, at.index, at.term).map_err(|e| Failure::runtime("log", e))?,
-            );
+            // Without a mark it is the first copy, which has the shard's own number.
+            let replica = reader.mark(shard).map_or(shard.0, |mark| mark.replica);
+            let row = applied(&state, shard, replica).map_err(|e| Failure::runtime("state store", e))?;
+            let group = reader.recovered_group(shard, row.index, row.term);
+            let group = group.map_err(|e| Failure::runtime("log", e))?;
+            groups.push(RecoveredGroup { conf: row.conf, ..group });
+            replicas.push(replica);
         }
         let store_config = StoreConfig::new(self.config.node, voters, self.facts.shards);
         let store = Store::new(store_config, seed, clock.now(), groups, Box::new(reader))
             .map_err(|e| Failure::runtime("recovery", e))?;
-        let mut router_config = RouterConfig::new(self.config.node, self.facts.shards, FIRST_EPOCH);
+        let mut router_config = RouterConfig::new(self.config.node, self.facts.shards, opened.format.epoch);
         router_config.body_max = self.config.body_max;
-        let router = Router::new(router_config, seed, clock.now(), unix_millis(), store, state.clone())
+        let (now, wall) = (clock.now(), unix_millis());
+        let router = Router::new(router_config, seed, now, wall, store, state.clone(), &replicas)
             .map_err(|e| Failure::runtime("recovery", e))?;
         let drivers = self.drivers(opened, state)?;
         let driver_config = DriverConfig {
             node: self.config.node,
             cluster: self.facts.id,
             shards: self.facts.shards,
+            epoch: self.facts.epoch,
             listen: self.config.peer_listen,
             peers: self
                 .config
@@ -222,18 +278,33 @@ impl Plan {
 
     fn drivers(&self, opened: Opened, state: RocksState) -> Result<StoreDrivers, Failure> {
         let report = self.handle.clone();
-        let log: LogWriter = opened
+        let log = opened
             .log
-            .start(move |said| {
-                report.send(input(said, RouterInput::Persisted as fn(PersistToken) -> RouterInput))
-            })
+            .start(move |said| said_to(&report, said, RouterInput::Persisted))
             .map_err(|e| Failure::runtime("cannot start the log", e))?;
         let report = self.handle.clone();
-        let flusher: Flusher<FlushToken> = Flusher::start(state, FlushPolicy::default(), move |said| {
-            report.send(input(said, RouterInput::Flushed as fn(FlushToken) -> RouterInput));
-        })
+        let slow = self.handle.clone();
+        let flusher: Flusher<FlushToken> = Flusher::start_watched(
+            state.clone(),
+            FlushPolicy::default(),
+            move |said| said_to(&report, said, RouterInput::Flushed),
+            move |is_high| slow.send(RouterInput::Pressure(Pressure::State, is_high)),
+        )
         .map_err(|e| Failure::runtime("cannot start the flush thread", e))?;
+        let report = self.handle.clone();
+        let importer: Importer<ImportToken> =
+            Importer::start(state.clone(), move |said| said_to(&report, said, RouterInput::Imported))
+                .map_err(|e| Failure::runtime("cannot start the import thread", e))?;
+        let log = Arc::new(log);
+        let writer = Arc::clone(&log);
         Ok(StoreDrivers {
+            views: Box::new(StateViews::new(state, self.handle.clone())),
+            truncate: Box::new(move |shard, mark| {
+                writer.truncate(vec![(shard, mark)]).map_err(|e| format!("log: {e}"))
+            }),
+            import: Box::new(move |token, batch, flush| {
+                importer.submit(token, batch, flush).map_err(|e| format!("import: {e}"))
+            }),
             persist: Box::new(move |token, records| {
                 log.submit(token, records).map_err(|e| format!("log: {e}"))
             }),
@@ -244,9 +315,10 @@ impl Plan {
     }
 }
 
-fn input<T>(said: Report<T>, durable: fn(T) -> RouterInput) -> RouterInput {
+/// Hands on what a worker thread says.
+fn said_to<T>(router: &RouterHandle, said: Report<T>, durable: fn(T) -> RouterInput) {
     match said {
-        Report::Durable(token) => durable(token),
-        Report::Fatal(reason) => RouterInput::Fatal(reason),
+        Report::Durable(token) => router.send(durable(token)),
+        Report::Fatal(reason) => router.send(RouterInput::Fatal(reason)),
     }
 }

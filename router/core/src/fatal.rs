@@ -1,6 +1,7 @@
 //! Why a replica stops.
 
 use throng_storage_core::state::StateError;
+use throng_storage_core::store::ApplyConfError;
 
 use crate::entry::EntryError;
 
@@ -11,6 +12,8 @@ pub enum Fatal {
     Entry(EntryError),
     /// The state store failed; never retried.
     State(StateError),
+    /// A change of members cannot be applied.
+    Members(ApplyConfError),
     /// A row or a range of rows is not what was written.
     CorruptRow(&'static str),
 }
@@ -26,6 +29,7 @@ impl core::fmt::Display for Fatal {
         match self {
             Self::Entry(error) => error.fmt(f),
             Self::State(error) => error.fmt(f),
+            Self::Members(error) => error.fmt(f),
             Self::CorruptRow(field) => write!(f, "state row does not parse at {field}"),
         }
     }
@@ -42,5 +46,11 @@ impl From<EntryError> for Fatal {
 impl From<StateError> for Fatal {
     fn from(error: StateError) -> Self {
         Self::State(error)
+    }
+}
+
+impl From<ApplyConfError> for Fatal {
+    fn from(error: ApplyConfError) -> Self {
+        Self::Members(error)
     }
 }

@@ -30,7 +30,7 @@ mod state;
 mod user;
 
 pub use fatal::Fatal;
-pub use machines::{Applied, AppliedRow, FlushToken, applied};
+pub use machines::{Applied, AppliedRow, FlushToken, applied, applied_row};
 pub use outcome::Outcome;
-pub use router::{Output, PeerMessage, Router, RouterConfig};
+pub use router::{ImportToken, Output, PeerMessage, Pressure, Router, RouterConfig, ViewId};
 pub use state::{PREFIX_LEN, snapshot};

@@ -159,10 +159,7 @@ pub const OUTBOX_RESEND_MS: u64 = 1_000;
 /// Outbox pairs (from, to) drained per turn.
 pub const OUTBOX_DRAINS_PER_TURN: usize = 256;
 
-// ---- snapshots and checks --------------------------------------------------------------------------------------------
-
-/// Bytes of rows in a snapshot's chunk. Two are under way, so a snapshot holds half a megabyte.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+// ---- checks and retention --------------------------------------------------------------------------------------------
 
 /// Rows that one step of a check reads: some 100 KiB and about a millisecond.
 pub const VERIFY_ROWS: usize = 512;
@@ -172,6 +169,24 @@ pub const RETENTION_CHANNELS: usize = 32;
 
 /// Commands that one turn of retention proposes; applying one reads [`RETAIN_EVENTS_MAX`] events at most.
 pub const RETENTION_COMMANDS: usize = 8;
+// ---- snapshots -------------------------------------------------------------------------------------------------------
+
+/// Snapshots that a node sends at the same time. Each holds a view of the state store open.
+pub const SNAPSHOTS_OUT_MAX: usize = 2;
+
+/// Snapshots that a node receives at the same time.
+pub const SNAPSHOTS_IN_MAX: usize = 4;
+
+/// Bytes of rows in one chunk: far below a peer frame, so that Raft messages never wait long behind one.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Chunks of one snapshot that are sent and not yet written: 8 × 256 KiB = 2 MiB in memory at either end.
+pub const SNAPSHOT_WINDOW: usize = 8;
+
+/// A snapshot that does not move is offered again after this,
+pub const SNAPSHOT_OFFER_AGAIN: core::time::Duration = core::time::Duration::from_secs(1);
+/// and given up after this. A broken link is dialled again within a second.
+pub const SNAPSHOT_IDLE_MAX: core::time::Duration = core::time::Duration::from_secs(10);
 
 const _: () =
     assert!(BODY_MAX_CAP < INBOX_UPDATE_ROWS_MAX * 52, "a send is smaller than the largest command");

@@ -21,6 +21,7 @@ pub(crate) fn encode(message: &PeerMessage) -> Vec<u8> {
     match message.clone() {
         PeerMessage::Raft(batch) => PeerFrame::Raft(batch),
         PeerMessage::Router(message) => PeerFrame::Router(message),
+        PeerMessage::Snapshot(message) => PeerFrame::Snapshot(message),
     }
     .encode(&mut out);
     out.to_vec()

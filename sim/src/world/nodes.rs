@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use throng_base::{Instant, Key};
 use throng_gateway_core::{Claims, Output as GatewayOutput};
-use throng_router_core::{FlushToken, Output as RouterOutput};
+use throng_router_core::{AppliedRow, FlushToken, ImportToken, Output as RouterOutput, ViewId};
 use throng_storage_core::store::PersistToken;
 use throng_wire::{DeviceId, UserId};
 
@@ -85,6 +85,40 @@ impl World {
         self.pump_node(node);
     }
 
+    pub(crate) fn imported(&mut self, node: usize, life: u32, token: ImportToken, flush: bool) {
+        let now = self.now;
+        if self.nodes[node].life != life || self.nodes[node].process.is_none() {
+            return;
+        }
+        if flush {
+            self.nodes[node].disk.flush_state();
+        }
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_imported(now, token);
+        }
+        self.pump_node(node);
+    }
+
+    pub(crate) fn view_opened(&mut self, node: usize, life: u32, view: ViewId, row: AppliedRow) {
+        let now = self.now;
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_view(now, view, Some(row));
+            self.pump_node(node);
+        }
+    }
+
+    pub(crate) fn view_read(&mut self, node: usize, life: u32, view: ViewId) {
+        let now = self.now;
+        if self.nodes[node].life != life {
+            return;
+        }
+        let Some((rows, digest)) = self.nodes[node].disk.read_view(view) else { return };
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_view_rows(now, view, rows, digest);
+            self.pump_node(node);
+        }
+    }
+
     /// Carries out all effects of a node and sets its timer.
     pub(crate) fn pump_node(&mut self, node: usize) {
         while let Some(output) = self.nodes[node].process.as_mut().and_then(|p| p.router.poll_output()) {
@@ -124,6 +158,25 @@ impl World {
                 let life = self.nodes[node].life;
                 self.at(at, Event::Flushed { node, life, token });
             }
+            // The simulated log keeps everything, which is always legal.
+            RouterOutput::Truncate { .. } => {}
+            RouterOutput::Import { token, batch, flush } => {
+                self.nodes[node].disk.write_state(&batch);
+                let at = self.disk_done(self.nodes[node].flushed_until);
+                self.nodes[node].flushed_until = at;
+                let life = self.nodes[node].life;
+                self.at(at, Event::Imported { node, life, token, flush });
+            }
+            RouterOutput::OpenView { view, shard, replica } => {
+                let row = self.nodes[node].disk.open_view(view, shard, replica);
+                let life = self.nodes[node].life;
+                self.at(self.now, Event::ViewOpened { node, life, view, row });
+            }
+            RouterOutput::ReadView { view } => {
+                let life = self.nodes[node].life;
+                self.after(Duration::from_micros(200), Event::ViewRead { node, life, view });
+            }
+            RouterOutput::CloseView { view } => self.nodes[node].disk.close_view(view),
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
             RouterOutput::Fatal { reason } => {

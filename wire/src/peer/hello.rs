@@ -3,7 +3,7 @@
 use super::proto;
 use crate::code::Code;
 use crate::error::DecodeError;
-use crate::ids::NodeId;
+use crate::ids::{Epoch, NodeId};
 use crate::limits::TEXT_MAX;
 use crate::link::GatewayId;
 
@@ -16,7 +16,7 @@ pub enum PeerRole {
     Gateway(GatewayId),
 }
 
-/// First frame in both directions; a mismatch of protocol, cluster or shard count is refused.
+/// First frame in both directions; a mismatch of protocol, cluster, shard count or epoch is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerHello {
     /// [`super::PEER_PROTOCOL`] of the sender.
@@ -27,6 +27,8 @@ pub struct PeerHello {
     pub cluster: [u8; 16],
     /// Fixed when the cluster was formatted.
     pub shards: u32,
+    /// The history epoch, which a restore from a backup raises; 0 from a gateway that does not know it yet.
+    pub epoch: Epoch,
     /// For logs.
     pub node_name: String,
 }
@@ -59,6 +61,7 @@ impl From<&PeerHello> for proto::Hello {
             }),
             cluster: proto::Id::from(hello.cluster),
             shards: hello.shards,
+            epoch: hello.epoch.0,
             node_name: text(&hello.node_name),
         }
     }
@@ -76,6 +79,7 @@ impl TryFrom<proto::Hello> for PeerHello {
             },
             cluster: hello.cluster.into(),
             shards: hello.shards,
+            epoch: Epoch(proto::number(hello.epoch, "epoch")?),
             node_name: checked(hello.node_name, "node_name")?,
         })
     }

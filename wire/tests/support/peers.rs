@@ -215,12 +215,13 @@ fn hello() -> impl Strategy<Value = PeerHello> {
         any::<u64>().prop_map(|node| PeerRole::Node(NodeId(node))),
         any::<u64>().prop_map(|gateway| PeerRole::Gateway(GatewayId(gateway))),
     ];
-    (any::<u32>(), role, any::<[u8; 16]>(), any::<u32>(), "\\PC{0,30}").prop_map(
-        |(protocol, role, cluster, shards, node_name)| PeerHello {
+    (any::<u32>(), role, any::<[u8; 16]>(), any::<u32>(), epoch(), "\\PC{0,30}").prop_map(
+        |(protocol, role, cluster, shards, epoch, node_name)| PeerHello {
             protocol,
             role,
             cluster,
             shards,
+            epoch,
             node_name,
         },
     )

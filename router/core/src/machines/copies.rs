@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use throng_storage_core::entry::Conf;
 use throng_storage_core::state::{StateRead, Table};
+use throng_storage_core::store::limits::NO_REPLICA;
 use throng_wire::ids::ShardId;
 
 use super::{Machines, Shard};
@@ -90,7 +91,7 @@ impl<S: StateRead> Machines<S> {
     }
 
     /// Changes over to another copy of a shard, which is written and flushed; forgets what is in memory of the old one
-    /// and drops its rows with the next batch. The log's mark that names the new copy must be durable.
+    /// and drops its rows with the next batch. [`NO_REPLICA`] is a copy without rows. The log's mark that names the new copy must be durable.
     ///
     /// # Errors
     /// [`Fatal`] if the new copy cannot be read.
@@ -103,7 +104,7 @@ impl<S: StateRead> Machines<S> {
         );
         self.users.forget(|user| ShardId::of_user(&user.id, shards) == shard, |_| {});
         self.shards[shard.0 as usize] = Shard::load(&self.state, shard, shards, replica)?;
-        if old != replica {
+        if old != replica && old != NO_REPLICA {
             self.drop_copy(StoredCopy { replica: old, shard: Some(shard) });
         }
         Ok(())

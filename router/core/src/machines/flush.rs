@@ -36,6 +36,8 @@ struct UnderWay {
     bytes: usize,
     /// Recent events up to this mark are in it or in an earlier one.
     mark: u64,
+    /// What is applied with it, of the shards that it changes.
+    applied: Vec<(ShardId, u64)>,
 }
 
 impl WriteBehind {
@@ -72,6 +74,15 @@ impl<S: StateRead> Machines<S> {
         self.flush.under_way.len() < FLUSHES_UNDER_WAY_MAX
     }
 
+    /// The newest batch that was cut and is not flushed, or the one that will be cut next; zero if there is none.
+    pub fn newest_flush(&self, next: bool) -> FlushToken {
+        match (next, self.flush.under_way.back()) {
+            (true, _) => FlushToken(self.flush.cut + 1),
+            (false, Some(batch)) => FlushToken(batch.number),
+            (false, None) => FlushToken(0),
+        }
+    }
+
     /// Whether enough changed to cut a batch before its time.
     pub fn wants_flush(&self) -> bool {
         self.flush.events.rows() + self.flush.rows >= FLUSH_ROWS || self.flush.open_bytes() >= FLUSH_BYTES
@@ -88,7 +99,10 @@ impl<S: StateRead> Machines<S> {
         let flush = &mut self.flush;
         flush.cut += 1;
         let number = flush.cut;
-        flush.under_way.push_back(UnderWay { number, bytes: flush.open_bytes(), mark: self.recent.mark() });
+        let dirty = self.shards.iter().zip(0..).filter(|(shard, _)| shard.is_dirty);
+        let applied = dirty.map(|(shard, number)| (ShardId(number), shard.applied.index)).collect();
+        let (bytes, mark) = (flush.open_bytes(), self.recent.mark());
+        flush.under_way.push_back(UnderWay { number, bytes, mark, applied });
         let mut batch = core::mem::take(&mut flush.events);
         (flush.rows, flush.bytes, flush.is_dirty) = (0, 0, false);
         let (shards, all) = (self.shards.len() as u32, &mut self.shards);
@@ -106,13 +120,17 @@ impl<S: StateRead> Machines<S> {
         (FlushToken(number), batch.finish())
     }
 
-    /// A batch is written and flushed, and so are all before it.
-    pub fn handle_flushed(&mut self, token: FlushToken) {
+    /// A batch is written and flushed, and so are all before it. Returns what is durably applied with it, of the shards
+    /// that changed, oldest first.
+    pub fn handle_flushed(&mut self, token: FlushToken) -> Vec<(ShardId, u64)> {
         assert!(token.0 <= self.flush.cut, "only a batch that was cut is flushed");
-        while let Some(batch) = self.flush.under_way.pop_front_if(|batch| batch.number <= token.0) {
+        let mut applied = Vec::new();
+        while let Some(mut batch) = self.flush.under_way.pop_front_if(|batch| batch.number <= token.0) {
             self.flush.flushed = batch.number;
             self.recent.flushed(batch.mark);
+            applied.append(&mut batch.applied);
         }
         self.shrink();
+        applied
     }
 }

@@ -31,7 +31,7 @@ pub use flush::FlushToken;
 pub use outgoing::Unsent;
 pub use read::{InboxView, PageView, ReadChannel};
 pub use retention::{Retention, RetentionBudget, RetentionRule};
-pub use shard::{Applied, AppliedRow, applied};
+pub use shard::{Applied, AppliedRow, applied, applied_row};
 
 pub(crate) use outgoing::Outgoing;
 pub(crate) use shard::Shard;

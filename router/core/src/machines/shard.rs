@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 use throng_storage_core::entry::Conf;
-use throng_storage_core::state::{StateRead, Table};
+use throng_storage_core::state::{Change, StateRead, Table};
 use throng_wire::ids::ShardId;
 
 use crate::codec::{Corrupt, Reader, put_var};
@@ -84,6 +84,14 @@ impl AppliedRow {
 pub fn applied(state: &impl StateRead, shard: ShardId, replica: u32) -> Result<AppliedRow, Fatal> {
     let row: Option<Bytes> = state.get(Table::Meta, &keys::shard_meta(shard, Replica(replica)))?;
     Ok(row.map(|row| AppliedRow::decode(&row)).transpose()?.unwrap_or_default())
+}
+
+/// The change that writes a copy's row, for whoever makes a store from a backup.
+pub fn applied_row(shard: ShardId, replica: u32, row: &AppliedRow) -> Change {
+    let mut value = Vec::new();
+    row.encode(&mut value);
+    let key = keys::shard_meta(shard, Replica(replica));
+    Change::Put(Table::Meta, Bytes::copy_from_slice(&key), value.into())
 }
 
 /// One shard.

@@ -81,7 +81,9 @@ impl<S: StateRead> Router<S> {
         flight: Flight,
         encode: impl FnOnce(&mut EntryBuilder),
     ) {
-        let full = !self.desk(shard).has_room() || self.machines.unflushed_bytes() > UNFLUSHED_BYTES_MAX;
+        let full = !self.pressures.is_empty()
+            || !self.desk(shard).has_room()
+            || self.machines.unflushed_bytes() > UNFLUSHED_BYTES_MAX;
         let counted = if full { Err(Code::BUSY) } else { self.flights.begin(&flight) };
         if let Err(code) = counted {
             return self.fanout.refuse(&link, id, code, BUSY_RETRY_MS);

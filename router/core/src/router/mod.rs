@@ -27,11 +27,15 @@ mod output;
 mod post;
 mod reads;
 mod registry;
+mod transfer;
 
 use std::collections::{BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use throng_base::Instant;
+use throng_storage_core::entry::{EntryKind, Mark};
 use throng_storage_core::state::StateRead;
+use throng_storage_core::store::limits::NO_REPLICA;
 use throng_storage_core::store::{Committed, PersistToken, Store, StoreOutput};
 use throng_wire::ids::{NodeId, ServerTs, ShardId};
 use throng_wire::link::{GatewayId, ToRouter};
@@ -39,16 +43,18 @@ use throng_wire::link::{GatewayId, ToRouter};
 use crate::fatal::Fatal;
 use crate::hash::Keyed;
 use crate::limits;
-use crate::machines::{Applied, FlushToken, Machines, MemoryUse, first_replicas};
+use crate::machines::{Applied, FlushToken, Machines, MemoryUse, copies, next_replica};
 use crate::outcome::Outcome;
 
 pub use config::RouterConfig;
 pub use output::{Output, PeerMessage};
+pub use transfer::{ImportToken, ViewId};
 
 use desk::Desk;
 use fanout::Fanout;
 use flights::Flights;
 use post::Post;
+use transfer::Transfers;
 
 /// The router of a node. See the [module](self) for the calling order.
 pub struct Router<S> {
@@ -60,6 +66,7 @@ pub struct Router<S> {
     fanout: Fanout,
     flights: Flights,
     post: Post,
+    transfers: Transfers,
     /// Shards whose desk has something to propose or to ask.
     busy: BTreeSet<ShardId>,
     /// Shards for whose desk the store had no room,
@@ -68,6 +75,10 @@ pub struct Router<S> {
     retry_at: Option<Instant>,
     /// Since when something is unflushed.
     dirty_since: Option<Instant>,
+    /// Somebody waits for what is applied to be durable.
+    is_flush_wanted: bool,
+    /// What keeps clients from writing.
+    pressures: BTreeSet<Pressure>,
     now: Instant,
     wall: ServerTs,
     /// Entries to apply, oldest first. Bounded by what the store hands out at once.
@@ -75,6 +86,15 @@ pub struct Router<S> {
     /// Reused between turns.
     outcomes: Vec<Outcome>,
     is_stopped: bool,
+}
+
+/// What may not keep up with clients that write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pressure {
+    /// The disk is nearly full.
+    Disk,
+    /// The state store delays or stops writes.
+    State,
 }
 
 /// Counters and sizes, for metrics and tests.
@@ -96,7 +116,8 @@ pub struct RouterStats {
 const RETRY: core::time::Duration = core::time::Duration::from_millis(5);
 
 impl<S: StateRead> Router<S> {
-    /// A router over a store and the applied state. The store must have been told [`crate::applied`] of every shard.
+    /// A router over a store and the applied state. The store must have been told [`crate::applied`] of every shard, of
+    /// the copy that `replicas` names; other copies in the state are left-overs, and dropped.
     /// `seed` keys look-up tables and draws ticket numbers; a node never starts twice with the same one.
     ///
     /// # Errors
@@ -108,18 +129,34 @@ impl<S: StateRead> Router<S> {
         wall_ms: u64,
         store: Store,
         state: S,
+        replicas: &[u32],
     ) -> Result<Self, Fatal> {
-        let machines = Machines::load(state, &first_replicas(config.shards), seed, config.memory)?;
+        let stored = copies(&state)?;
+        let next_replica = next_replica(&stored, config.shards)?;
+        let mut machines = Machines::load(state, replicas, seed, config.memory)?;
+        let orphans = stored.into_iter().filter(|copy| !replicas.contains(&copy.replica));
+        orphans.for_each(|copy| machines.drop_copy(copy));
+        for shard in (0..config.shards).map(ShardId) {
+            // Snapshots and backups name the members, also those that the cluster was formatted with.
+            let conf = store.conf(shard);
+            let has_copy = machines.replica(shard) != NO_REPLICA;
+            if has_copy && machines.conf(shard).is_none() && !conf.voters.is_empty() {
+                machines.set_conf(shard, conf);
+            }
+        }
         let keyed = Keyed::new(seed);
         Ok(Self {
             desks: (0..config.shards).map(|_| Desk::default()).collect(),
             fanout: Fanout::new(config.shards, keyed),
             flights: Flights::new(keyed),
             post: Post::new(seed),
+            transfers: Transfers::new(seed, next_replica),
             busy: BTreeSet::new(),
             blocked: BTreeSet::new(),
             retry_at: None,
             dirty_since: None,
+            is_flush_wanted: false,
+            pressures: BTreeSet::new(),
             now,
             wall: ServerTs(wall_ms),
             committed: VecDeque::new(),
@@ -166,6 +203,11 @@ impl<S: StateRead> Router<S> {
         match message {
             PeerMessage::Raft(batch) => self.store.handle_peer(now, node, batch),
             PeerMessage::Router(message) => self.handle_router(node, message),
+            PeerMessage::Snapshot(message) => {
+                if let Err(reason) = self.handle_snapshot(node, message) {
+                    self.stop(reason);
+                }
+            }
         }
     }
 
@@ -186,12 +228,46 @@ impl<S: StateRead> Router<S> {
     /// A flush batch is written and flushed.
     pub fn handle_flushed(&mut self, now: Instant, token: FlushToken) {
         self.advance(now);
-        self.machines.handle_flushed(token);
+        for (shard, index) in self.machines.handle_flushed(token) {
+            self.store.handle_flushed(now, shard, index);
+        }
     }
 
     /// The wall clock, Unix milliseconds: fed every turn, written into entries.
     pub fn handle_wall_clock(&mut self, unix_ms: u64) {
         self.wall = ServerTs(unix_ms);
+    }
+
+    /// Cuts a flush batch with everything applied so far as soon as one may be cut. Returns the token whose report
+    /// makes all of it durable; zero if it is already.
+    pub fn flush_now(&mut self, now: Instant) -> FlushToken {
+        self.advance(now);
+        self.is_flush_wanted = self.machines.is_dirty();
+        self.machines.newest_flush(self.is_flush_wanted)
+    }
+
+    /// The log is beyond its budget, and the entries of these shards hold its oldest part: what is applied is flushed,
+    /// and followers that are too far behind get a snapshot instead.
+    pub fn handle_log_over_budget(&mut self, now: Instant, shards: &[ShardId]) {
+        self.advance(now);
+        self.is_flush_wanted = true;
+        for &shard in shards.iter().filter(|shard| shard.0 < self.config.shards) {
+            self.store.handle_log_pressure(now, shard);
+        }
+    }
+
+    /// Something does not keep up, or does again. Until then clients that write are BUSY; what is under way goes on.
+    pub fn handle_pressure(&mut self, pressure: Pressure, is_high: bool) {
+        if is_high {
+            self.pressures.insert(pressure);
+        } else {
+            self.pressures.remove(&pressure);
+        }
+    }
+
+    /// What keeps clients from writing.
+    pub fn pressures(&self) -> impl Iterator<Item = Pressure> + '_ {
+        self.pressures.iter().copied()
     }
 
     /// Timers.
@@ -206,6 +282,9 @@ impl<S: StateRead> Router<S> {
             self.busy.append(&mut self.blocked);
         }
         self.post_due();
+        if let Err(reason) = self.transfers_due() {
+            self.stop(reason);
+        }
     }
 
     /// When [`Router::handle_timeout`] wants to be called.
@@ -215,10 +294,16 @@ impl<S: StateRead> Router<S> {
         }
         let flush =
             self.dirty_since.filter(|_| self.machines.may_cut()).map(|since| since + self.config.flush_age);
-        [self.store.poll_timeout(), self.retry_at, flush, self.post.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.store.poll_timeout(),
+            self.retry_at,
+            flush,
+            self.post.poll_timeout(),
+            self.transfers.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// The next effect to carry out.
@@ -314,11 +399,12 @@ impl<S: StateRead> Router<S> {
             StoreOutput::Committed { shard, entries } => {
                 self.committed.extend(entries.into_iter().map(|entry| (shard, entry)));
             }
-            // Nothing here asks for these: no membership change is proposed, and no flush is reported to the store.
-            StoreOutput::Truncate { .. }
-            | StoreOutput::SnapshotWanted { .. }
-            | StoreOutput::SendSnapshot { .. }
-            | StoreOutput::Restored { .. } => (),
+            StoreOutput::Truncate { shard, mark } => self.output(Output::Truncate { shard, mark }),
+            StoreOutput::SnapshotWanted { shard, to } => self.snapshot_wanted(shard, to),
+            StoreOutput::SendSnapshot { shard, to, message, meta } => {
+                self.send_snapshot(shard, to, message, meta);
+            }
+            StoreOutput::Restored { shard, mark } => self.restored(shard, &mark)?,
             StoreOutput::ReadReady { shard, read, .. } => {
                 for read in self.desk(shard).take_round(read) {
                     self.serve(shard, read)?;
@@ -333,12 +419,28 @@ impl<S: StateRead> Router<S> {
     fn apply(&mut self, shard: ShardId, entry: Committed) -> Result<(), Fatal> {
         let at = Applied { index: entry.index, term: entry.term };
         self.outcomes.clear();
-        self.machines.apply(shard, at, &entry.payload, &mut self.outcomes, &mut self.fanout)?;
+        match entry.kind {
+            EntryKind::Normal => {
+                self.machines.apply(shard, at, &entry.payload, &mut self.outcomes, &mut self.fanout)?;
+            }
+            EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
+                let conf = self.store.apply_conf(shard, entry.index, &entry.payload)?;
+                self.machines.apply(shard, at, &Bytes::new(), &mut self.outcomes, &mut self.fanout)?;
+                self.machines.set_conf(shard, conf);
+            }
+        }
         if let Some(waiters) = entry.proposal.and_then(|id| self.desk(shard).take_proposal(id)) {
             self.answer_all(shard, waiters);
         }
         self.store.handle_applied(self.now, shard, entry.index);
         self.post_soon(shard);
+        Ok(())
+    }
+
+    /// The group begins anew from a snapshot that is durable here: the machines change over to it.
+    fn restored(&mut self, shard: ShardId, mark: &Mark) -> Result<(), Fatal> {
+        self.committed.retain(|(other, _)| *other != shard);
+        self.machines.switch(shard, mark.replica)?;
         Ok(())
     }
 
@@ -352,12 +454,14 @@ impl<S: StateRead> Router<S> {
             return false;
         }
         let since = *self.dirty_since.get_or_insert(self.now);
-        let due = self.machines.wants_flush() || self.now >= since + self.config.flush_age;
+        let due =
+            self.is_flush_wanted || self.machines.wants_flush() || self.now >= since + self.config.flush_age;
         if !due || !self.machines.may_cut() {
             return false;
         }
         let (token, batch) = self.machines.cut();
         self.dirty_since = None;
+        self.is_flush_wanted = false;
         self.output(Output::Flush { token, batch });
         true
     }

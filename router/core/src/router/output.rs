@@ -1,14 +1,16 @@
 //! What a router tells its driver to do.
 
-use throng_storage_core::entry::Record;
+use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::state::WriteBatch;
 use throng_storage_core::store::PersistToken;
-use throng_wire::ids::NodeId;
+use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::link::{GatewayId, ToGateway};
-use throng_wire::peer::{RaftBatch, RouterMessage};
+use throng_wire::peer::{RaftBatch, RouterMessage, SnapshotMessage};
 
 use crate::fatal::Fatal;
 use crate::machines::FlushToken;
+
+use super::transfer::{ImportToken, ViewId};
 
 /// Effects, in the order in which they are to begin. What goes to one gateway stays in order.
 #[derive(Debug)]
@@ -27,6 +29,44 @@ pub enum Output {
         token: FlushToken,
         /// The rows.
         batch: WriteBatch,
+    },
+    /// The log needs no entries of a group through the mark's index.
+    Truncate {
+        /// The group.
+        shard: ShardId,
+        /// Where its log begins from here on.
+        mark: Mark,
+    },
+    /// Open a view: applied state as it is written at this moment, which does not change. Answer with
+    /// [`super::Router::handle_view`].
+    OpenView {
+        /// Its name.
+        view: ViewId,
+        /// The shard that will be read.
+        shard: ShardId,
+        /// The number of its copy.
+        replica: u32,
+    },
+    /// Read the next chunk of a view ([`crate::snapshot::next_chunk`]). Answer with
+    /// [`super::Router::handle_view_rows`].
+    ReadView {
+        /// Which.
+        view: ViewId,
+    },
+    /// A view is not needed any more, whether it was opened or not.
+    CloseView {
+        /// Which.
+        view: ViewId,
+    },
+    /// Write these rows, and with `flush` make everything written before them durable; then report the token. They
+    /// belong to copies that no machine uses yet, so their order towards [`Output::Flush`] does not matter.
+    Import {
+        /// What to report.
+        token: ImportToken,
+        /// The rows.
+        batch: WriteBatch,
+        /// Whether to flush.
+        flush: bool,
     },
     /// Send to a node. May be lost.
     ToPeer {
@@ -57,4 +97,6 @@ pub enum PeerMessage {
     Raft(RaftBatch),
     /// Between shards.
     Router(RouterMessage),
+    /// A snapshot on its way.
+    Snapshot(SnapshotMessage),
 }

@@ -62,7 +62,7 @@ impl<S: StateRead> Router<S> {
     }
 
     /// Whether applied state answers a read as it is.
-    fn is_fresh_enough(&mut self, request: &Request) -> Result<bool, Fatal> {
+    pub(super) fn is_fresh_enough(&mut self, request: &Request) -> Result<bool, Fatal> {
         Ok(match request.op {
             Op::Fetch { freshness: Freshness::Stale, .. } => true,
             Op::Fetch { channel, freshness: Freshness::AtLeast(seq), .. } => {

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use throng_base::Instant;
+use throng_router_core::machines::first_replicas;
 use throng_router_core::router::RouterConfig;
-use throng_router_core::{Output, PeerMessage, Router, applied};
+use throng_router_core::snapshot::{Cursor, next_chunk};
+use throng_router_core::{Output, PeerMessage, Router, ViewId, applied};
 use throng_storage_core::entry::{Entry, HardState, Record};
-use throng_storage_core::state::StateWrite;
+use throng_storage_core::state::{MemState, StateWrite};
 use throng_storage_core::store::{NoLog, PersistToken, RecoveredGroup, Store, StoreConfig};
 use throng_wire::frame::{ChannelClass, Freshness};
 use throng_wire::ids::*;
@@ -30,6 +32,17 @@ pub(crate) struct Node {
     pub(crate) log_hangs: bool,
     held: Option<PersistToken>,
     pub(crate) flushes: usize,
+    views: BTreeMap<ViewId, (MemState, ShardId, u32, Option<Cursor>)>,
+}
+
+impl Node {
+    fn read(&mut self, now: Instant, view: ViewId) {
+        let Some((state, shard, replica, cursor)) = self.views.get_mut(&view) else { return };
+        let at = cursor.take().expect("nothing is read behind the last chunk");
+        let chunk = next_chunk(state, *shard, *replica, &at, 400).expect("memory can be read");
+        *cursor = chunk.next;
+        self.router.handle_view_rows(now, view, chunk.rows, chunk.digest);
+    }
 }
 
 /// The cluster.
@@ -90,11 +103,22 @@ impl World {
             Store::new(config, self.starts, self.now, groups, Box::new(NoLog)).expect("a possible past");
         let mut config = RouterConfig::new(id, self.shards, EPOCH);
         (self.config)(&mut config);
-        let mut router = Router::new(config, self.starts, self.now, self.wall_ms, store, disk.clone())
-            .expect("a readable disk");
+        let replicas = first_replicas(self.shards);
+        let mut router =
+            Router::new(config, self.starts, self.now, self.wall_ms, store, disk.clone(), &replicas)
+                .expect("a readable disk");
         router.handle_gateway_up(self.now, GATEWAY);
-        let node =
-            Node { router, disk, log, heard: vec![], fatal: None, log_hangs: false, held: None, flushes: 0 };
+        let node = Node {
+            router,
+            disk,
+            log,
+            heard: vec![],
+            fatal: None,
+            log_hangs: false,
+            held: None,
+            flushes: 0,
+            views: BTreeMap::new(),
+        };
         self.nodes.insert(id, node);
     }
 
@@ -147,6 +171,7 @@ impl World {
         node.router.handle_wall_clock(wall);
         let mut worked = false;
         let (mut persisted, mut flushed) = (None, None);
+        let (mut imported, mut opened, mut asked) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(output) = node.router.poll_output() {
             worked = true;
             match output {
@@ -161,6 +186,24 @@ impl World {
                     node.flushes += 1;
                     flushed = Some(token);
                 }
+                // The log of these tests keeps everything, which is always legal.
+                Output::Truncate { .. } => {}
+                Output::Import { token, batch, flush } => {
+                    let mut disk = node.disk.0.borrow_mut();
+                    disk.write(&batch).expect("memory does not fail");
+                    if flush {
+                        disk.flush().expect("memory does not fail");
+                    }
+                    imported.push(token);
+                }
+                Output::OpenView { view, shard, replica } => {
+                    let state = node.disk.0.borrow().clone();
+                    let row = applied(&state, shard, replica).expect("memory can be read");
+                    node.views.insert(view, (state, shard, replica, Some(Cursor::start())));
+                    opened.push((view, row));
+                }
+                Output::ReadView { view } => asked.push(view),
+                Output::CloseView { view } => drop(node.views.remove(&view)),
                 Output::ToPeer { node: to, message } => self.mail.push_back((id, to, message)),
                 Output::ToGateway { gateway, message } => node.heard.push((gateway, message)),
                 Output::Fatal { reason } => node.fatal = Some(reason.to_string()),
@@ -168,6 +211,15 @@ impl World {
         }
         if let Some(token) = flushed {
             node.router.handle_flushed(now, token);
+        }
+        for token in imported {
+            node.router.handle_imported(now, token);
+        }
+        for (view, row) in opened {
+            node.router.handle_view(now, view, Some(row));
+        }
+        for view in asked {
+            node.read(now, view);
         }
         node.held = persisted.or(node.held);
         if !node.log_hangs

@@ -54,6 +54,8 @@ pub(crate) struct Hello {
     pub(crate) shards: u32,
     #[prost(string, tag = "6")]
     pub(crate) node_name: String,
+    #[prost(uint64, tag = "7")]
+    pub(crate) epoch: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Oneof)]
