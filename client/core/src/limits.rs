@@ -1,6 +1,6 @@
 //! Limits of the client machine, with their arithmetic.
 
-use throng_wire::limits::{BODY_MAX_CAP, FRAME_OVERHEAD_MAX};
+use throng_wire::limits::{BODY_MAX_CAP, FRAME_OVERHEAD_MAX, INFLIGHT_PER_CHANNEL_MAX};
 
 /// Largest frame accepted from a server: the largest body any configuration may allow and what stands beside it.
 pub const FRAME_MAX: usize = BODY_MAX_CAP + FRAME_OVERHEAD_MAX;
@@ -11,8 +11,12 @@ pub const OUTGOING_MAX: usize = 256 * 1024;
 /// Frames share a WebSocket message up to this size; a larger frame travels alone.
 pub const MESSAGE_MAX: usize = 16 * 1024;
 
-/// Own requests (subscriptions, gap repairs, inbox) unanswered at a time; others wait their turn.
-pub const OWN_REQUESTS_MAX: usize = 64;
+/// Requests and sends that the server owes an answer, at a time: every server takes as many (SPEC W-LIM-3), and
+/// answers BUSY above its limit. Others wait their turn.
+pub const OPEN_MAX: usize = 64;
+
+/// Of these, places that requests leave to sends: one channel's window.
+pub const OPEN_KEPT_FOR_SENDS: usize = INFLIGHT_PER_CHANNEL_MAX;
 
 /// Requests of the user unanswered at a time, by default.
 pub const USER_REQUESTS_MAX: usize = 64;
@@ -33,3 +37,4 @@ pub const HELD_BYTES_MAX: usize = 1024 * 1024;
 pub const CHANNELS_MAX: usize = 65_536;
 
 const _: () = assert!(MESSAGE_MAX < OUTGOING_MAX);
+const _: () = assert!(OPEN_KEPT_FOR_SENDS < OPEN_MAX);

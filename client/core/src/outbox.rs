@@ -62,6 +62,8 @@ pub(crate) struct Outbox {
     pause: Option<Instant>,
     /// Refusals in a row, for the backoff.
     tries: u32,
+    /// Invariant: sends that are transmitted and unanswered.
+    in_flight: usize,
 }
 
 impl Outbox {
@@ -78,6 +80,11 @@ impl Outbox {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Sends that are transmitted and unanswered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     /// Whether something could be transmitted.
@@ -99,6 +106,7 @@ impl Outbox {
         let window = window.min(INFLIGHT_PER_CHANNEL_MAX);
         let send = self.queue.iter_mut().take(window).find(|send| send.phase == Phase::Ready)?;
         send.phase = Phase::InFlight { since: now };
+        self.in_flight += 1;
         Some(send)
     }
 
@@ -109,6 +117,7 @@ impl Outbox {
         if send.phase == Phase::Done {
             return None;
         }
+        self.in_flight -= usize::from(send.phase != Phase::Ready);
         send.phase = Phase::Done;
         let body = core::mem::take(&mut send.body);
         self.tries = 0;
@@ -133,6 +142,7 @@ impl Outbox {
         let send = &mut self.queue[at];
         let Phase::InFlight { .. } = send.phase else { return false };
         send.phase = Phase::Ready;
+        self.in_flight -= 1;
         // Refusals that arrive while the channel pauses belong to the same burst and do not lengthen it.
         if self.pause.is_none_or(|until| until <= now) {
             self.pause = Some(now + delay(self.tries));
@@ -148,6 +158,7 @@ impl Outbox {
                 send.phase = Phase::Ready;
             }
         }
+        self.in_flight = 0;
         self.pause = None;
     }
 
@@ -157,6 +168,7 @@ impl Outbox {
         for send in self.queue.iter_mut().take(INFLIGHT_PER_CHANNEL_MAX) {
             if matches!(send.phase, Phase::InFlight { since } if since + answer_timeout <= now) {
                 send.phase = Phase::Ready;
+                self.in_flight -= 1;
             }
         }
     }

@@ -151,9 +151,9 @@ impl Requests {
         id
     }
 
-    /// Unanswered requests of the machine.
-    pub(crate) fn own(&self) -> usize {
-        self.own
+    /// Requests that the server owes an answer.
+    pub(crate) fn open(&self) -> usize {
+        self.pending.iter().filter(|pending| matches!(pending.phase, Phase::Sent { .. })).count()
     }
 
     /// Unanswered requests of the user.
@@ -227,10 +227,11 @@ impl Requests {
         None
     }
 
-    /// When to look again; requests that wait for a connection alone need no look before their deadline.
-    pub(crate) fn deadline(&self, answer_timeout: Duration, connected: bool) -> Option<Instant> {
+    /// When to look again; requests that wait for a connection or for a place (`may_send`) need no look before their
+    /// deadline.
+    pub(crate) fn deadline(&self, answer_timeout: Duration, may_send: bool) -> Option<Instant> {
         let each = self.pending.iter().map(|pending| match pending.phase {
-            Phase::Waiting { until } if connected => until.min(pending.deadline),
+            Phase::Waiting { until } if may_send => until.min(pending.deadline),
             Phase::Waiting { .. } => pending.deadline,
             Phase::Sent { since } => (since + answer_timeout).min(pending.deadline),
         });
@@ -281,13 +282,13 @@ mod tests {
     fn own_requests_end_with_the_connection_or_by_silence() {
         let mut requests = Requests::default();
         let first = requests.add_own(Instant::ZERO, Owner::Inbox);
-        assert_eq!((requests.own(), requests.user()), (1, 0));
+        assert_eq!((requests.open(), requests.user()), (1, 0));
         assert!(
             matches!(requests.expire(Instant::from_millis(10_000), TIMEOUT), Some((id, Owner::Inbox)) if id == first)
         );
         let second = requests.add_own(Instant::ZERO, Owner::Inbox);
         requests.connection_lost(Instant::ZERO);
         assert!(requests.finish(second).is_none());
-        assert_eq!(requests.own(), 0);
+        assert_eq!(requests.open(), 0);
     }
 }

@@ -13,7 +13,7 @@ use crate::outbox::Outbox;
 /// One channel.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
-    pub(super) outbox: Outbox,
+    outbox: Outbox,
     pub(super) feed: Option<Box<Feed>>,
     /// In the queue of channels with sends.
     sends_marked: bool,
@@ -32,6 +32,14 @@ pub(super) struct Channels {
     feeds: VecDeque<ChannelId>,
     /// Timers; entries that are not a channel's `armed` are stale.
     timers: BinaryHeap<Reverse<(Instant, ChannelId)>>,
+    /// Invariant: the sum of what the outboxes have in flight.
+    in_flight: usize,
+}
+
+impl Channel {
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
 }
 
 impl Channels {
@@ -54,6 +62,21 @@ impl Channels {
     pub(super) fn get(&mut self, id: ChannelId) -> Option<&mut Channel> {
         let at = self.position(id).ok()?;
         Some(&mut self.by_id[at].1)
+    }
+
+    /// Does something with a channel's outbox; `None` if there is no such channel.
+    pub(super) fn with_outbox<R>(&mut self, id: ChannelId, act: impl FnOnce(&mut Outbox) -> R) -> Option<R> {
+        let outbox = &mut self.get(id)?.outbox;
+        let before = outbox.in_flight();
+        let result = act(outbox);
+        let after = outbox.in_flight();
+        self.in_flight = self.in_flight + after - before;
+        Some(result)
+    }
+
+    /// Sends of all channels that are transmitted and unanswered.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
     }
 
     pub(super) fn feed(&mut self, id: ChannelId) -> Option<&mut Feed> {
@@ -109,6 +132,7 @@ impl Channels {
     pub(super) fn connection_lost(&mut self) {
         self.sends.clear();
         self.feeds.clear();
+        self.in_flight = 0;
         self.timers = BinaryHeap::new();
         self.by_id.retain(|(_, channel)| channel.feed.is_some() || !channel.outbox.is_empty());
         for (id, channel) in &mut self.by_id {

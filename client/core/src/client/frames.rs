@@ -80,9 +80,8 @@ impl Client {
 
     /// Takes a send out of the outbox; false if it is not in there.
     fn finish_send(&mut self, channel: ChannelId, id: ClientMsgId) -> bool {
-        let Some(bytes) = self.channels.get(channel).and_then(|channel| channel.outbox.finish(id)) else {
-            return false;
-        };
+        let finished = self.channels.with_outbox(channel, |outbox| outbox.finish(id));
+        let Some(bytes) = finished.flatten() else { return false };
         self.sends -= 1;
         self.send_bytes -= bytes;
         self.channels.mark_sends(channel);
@@ -103,9 +102,8 @@ impl Client {
     fn send_refused(&mut self, now: Instant, channel: ChannelId, id: ClientMsgId, error: &ErrorFrame<'_>) {
         if is_retried(error.code) {
             let delay = self.retry_delay(error.retry_after_ms);
-            if let Some(state) = self.channels.get(channel)
-                && state.outbox.refused(id, now, delay)
-            {
+            let refused = self.channels.with_outbox(channel, |outbox| outbox.refused(id, now, delay));
+            if refused == Some(true) {
                 self.channels.mark_sends(channel);
             }
         } else if self.finish_send(channel, id) {

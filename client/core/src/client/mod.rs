@@ -184,7 +184,8 @@ impl Client {
         self.next_client_msg_id = ClientMsgId(id.0 + 1);
         self.sends += 1;
         self.send_bytes += body.len();
-        self.channels.entry(channel).outbox.push(Send::new(id, EventKind::MESSAGE, body));
+        self.channels.entry(channel);
+        self.channels.with_outbox(channel, |outbox| outbox.push(Send::new(id, EventKind::MESSAGE, body)));
         self.channels.mark_sends(channel);
         self.work(now);
         Ok(id)
@@ -293,7 +294,7 @@ impl Client {
             if let Some(cursor) = state.feed.as_ref().and_then(|feed| feed.cursor()) {
                 saved.cursors.push((channel, cursor));
             }
-            saved.sends.extend(state.outbox.iter().map(|send| SavedSend {
+            saved.sends.extend(state.outbox().iter().map(|send| SavedSend {
                 channel,
                 client_msg_id: send.id,
                 kind: send.kind,
@@ -361,7 +362,8 @@ impl Client {
         }
         for send in &saved.sends {
             assert!(send.client_msg_id < self.next_client_msg_id, "the counter was saved with the outbox");
-            self.channels.entry(send.channel).outbox.push(Send::restore(send));
+            self.channels.entry(send.channel);
+            self.channels.with_outbox(send.channel, |outbox| outbox.push(Send::restore(send)));
             self.channels.mark_sends(send.channel);
             if !send.answered {
                 self.sends += 1;

@@ -48,7 +48,7 @@ impl Client {
         } else {
             (None, None)
         };
-        let requests = self.requests.deadline(answer, self.is_open());
+        let requests = self.requests.deadline(answer, self.is_open() && self.has_request_place());
         [phase, channels, inbox, requests].into_iter().flatten().min()
     }
 
@@ -94,8 +94,10 @@ impl Client {
 
     fn expire_channels(&mut self, now: Instant) {
         while let Some(id) = self.channels.expire(now) {
-            let Some(channel) = self.channels.get(id) else { continue };
-            channel.outbox.expire(now, self.config.answer_timeout);
+            let answer = self.config.answer_timeout;
+            if self.channels.with_outbox(id, |outbox| outbox.expire(now, answer)).is_none() {
+                continue;
+            }
             self.channels.mark_sends(id);
             self.channels.mark_feed(id);
         }

@@ -9,7 +9,7 @@ use throng_wire::{ChannelId, ClientMsgId, EventKind};
 use super::Client;
 use crate::event::{ClientEvent, Output};
 use crate::feed::{HeldMax, Standing};
-use crate::limits::{OUTGOING_MAX, OWN_REQUESTS_MAX};
+use crate::limits::{OPEN_KEPT_FOR_SENDS, OPEN_MAX, OUTGOING_MAX};
 use crate::link::Link;
 use crate::requests::Owner;
 
@@ -64,7 +64,7 @@ impl Client {
     }
 
     fn work_requests(&mut self, now: Instant) {
-        while self.has_room() {
+        while self.has_room() && self.has_request_place() {
             let Some(frame) = self.requests.transmit(now, self.terms.epoch) else { break };
             self.transmit(&frame);
         }
@@ -73,9 +73,10 @@ impl Client {
     fn work_inbox(&mut self, now: Instant) {
         let inbox = &mut self.inbox;
         let blocked = inbox.asked.is_some() || inbox.pause.is_some_and(|until| until > now);
-        if !inbox.wanted || blocked || self.requests.own() >= OWN_REQUESTS_MAX {
+        if !inbox.wanted || blocked || !self.has_request_place() {
             return;
         }
+        let inbox = &mut self.inbox;
         let request = self.requests.add_own(now, Owner::Inbox);
         inbox.wanted = false;
         inbox.pause = None;
@@ -86,7 +87,7 @@ impl Client {
     }
 
     fn work_feeds(&mut self, now: Instant) {
-        while self.has_room() && self.requests.own() < OWN_REQUESTS_MAX {
+        while self.has_room() && self.has_request_place() {
             let Some(id) = self.channels.pop_feed() else { break };
             self.work_feed(now, id);
         }
@@ -116,7 +117,7 @@ impl Client {
     }
 
     fn work_sends(&mut self, now: Instant) {
-        while self.has_room() {
+        while self.has_room() && self.has_place() {
             let Some(id) = self.channels.pop_sends() else { break };
             self.work_channel_sends(now, id);
         }
@@ -125,16 +126,17 @@ impl Client {
     /// Transmits a channel's window as far as there is room.
     fn work_channel_sends(&mut self, now: Instant, id: ChannelId) {
         let window = self.terms.inflight_max;
-        while self.has_room() {
-            let Some(channel) = self.channels.get(id) else { return };
-            let Some(send) = channel.outbox.transmit(window, now) else { break };
+        while self.has_room() && self.has_place() {
             // The body is shared, not copied: the outbox keeps it until the answer.
-            let (id_send, kind, body) = (send.id, send.kind, send.body.clone());
-            self.transmit_publish(id, id_send, kind, &body);
+            let next = self.channels.with_outbox(id, |outbox| {
+                outbox.transmit(window, now).map(|send| (send.id, send.kind, send.body.clone()))
+            });
+            let Some((send, kind, body)) = next.flatten() else { break };
+            self.transmit_publish(id, send, kind, &body);
         }
         let Some(channel) = self.channels.get(id) else { return };
         let (more, deadline) =
-            (channel.outbox.has_work(window, now), channel.outbox.deadline(self.config.answer_timeout));
+            (channel.outbox().has_work(window, now), channel.outbox().deadline(self.config.answer_timeout));
         if more {
             self.channels.mark_sends(id);
         }
@@ -157,6 +159,16 @@ impl Client {
     pub(super) fn retry_delay(&mut self, retry_after_ms: u32) -> impl FnOnce(u32) -> Duration + use<> {
         let (retry, mut rng) = (self.config.retry, self.rng.fork(u64::from(retry_after_ms)));
         move |tries| retry.delay(tries, Duration::from_millis(u64::from(retry_after_ms)), &mut rng)
+    }
+
+    /// SPEC W-LIM-3: whether one more request or send may be open. What finds no place waits for an answer.
+    fn has_place(&self) -> bool {
+        self.requests.open() + self.channels.in_flight() < OPEN_MAX
+    }
+
+    /// Requests leave some places to sends, so that a burst of one does not hold back the other.
+    pub(super) fn has_request_place(&self) -> bool {
+        self.requests.open() < OPEN_MAX - OPEN_KEPT_FOR_SENDS && self.has_place()
     }
 
     /// Whether the transport keeps up.

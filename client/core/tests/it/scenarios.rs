@@ -62,6 +62,50 @@ fn sends_made_offline_go_out_in_order_after_the_connection_stands() {
     assert!(bodies.eq((0..100).map(|n: u32| n.to_string())));
 }
 
+/// SPEC W-LIM-3.
+#[test]
+fn a_session_never_has_more_open_requests_than_every_server_takes() {
+    let mut world = connected(STREAM, 40);
+    world.run_for(SECOND);
+    world.server.log.clear();
+    world.server.mood.drop_answer = 1_000_000;
+    for n in 0..200u8 {
+        publish(&mut world, n % 12 + 1, "body");
+    }
+    for _ in 0..60 {
+        let request = Request::Open { peer: UserId::NIL };
+        world.client.request(world.now, request).expect("room");
+        world.drain();
+    }
+    world.run_for(SECOND);
+    assert_eq!(world.server.log.len(), 64, "the others wait for an answer: {:?}", world.server.log);
+    world.server.mood.drop_answer = 0;
+    let is_done = |world: &mut World| {
+        world.client.unanswered_sends() == 0
+            && world.count(|event| matches!(event, ClientEvent::Answered { .. })) == 60
+    };
+    world.run_until("the rest", MINUTE, is_done);
+}
+
+/// SPEC W-LIM-3.
+#[test]
+fn requests_leave_a_place_to_sends() {
+    let mut world = connected(STREAM, 41);
+    world.run_for(SECOND);
+    world.server.log.clear();
+    world.server.mood.drop_answer = 1_000_000;
+    for _ in 0..64 {
+        world.client.request(world.now, Request::Open { peer: UserId::NIL }).expect("room");
+        world.drain();
+    }
+    for _ in 0..16 {
+        publish(&mut world, 1, "body");
+    }
+    world.run_for(SECOND);
+    let sends = world.server.log.iter().filter(|name| name.starts_with("PUBLISH")).count();
+    assert_eq!((sends, world.server.log.len()), (16, 64), "{:?}", world.server.log);
+}
+
 /// SPEC W-CLOSE-2.
 #[test]
 fn reconnects_are_spread_and_bounded() {
