@@ -42,12 +42,12 @@ pub const TAIL_ENTRIES: u64 = 64;
 /// Flush batches queued for the flush thread.
 pub const FLUSH_QUEUE_MAX: usize = 64;
 
-/// Batches are flushed together once they have this many bytes: an SST file of some megabytes instead of many small
-/// ones, each of which costs three syncs and a compaction.
-pub const FLUSH_BYTES: usize = 8 << 20;
+/// Batches are flushed together once they have this many bytes: one large SST file instead of many small ones, each of
+/// which costs three syncs and, merged with a whole level, many times its own bytes of compaction.
+pub const FLUSH_BYTES: usize = 32 << 20;
 
 /// … or once the oldest has waited this long. It bounds what a restart replays, not what it could lose.
-pub const FLUSH_DELAY: Duration = Duration::from_secs(1);
+pub const FLUSH_DELAY: Duration = Duration::from_secs(3);
 
 /// How often pressure is looked at while it lasts and nothing is written.
 pub const PRESSURE_POLL: Duration = Duration::from_millis(100);
@@ -73,10 +73,23 @@ pub const IMPORT_QUEUE_MAX: usize = 256;
 pub const BLOCK_CACHE_BYTES: usize = 64 << 20;
 
 /// Memtables of all tables together; RocksDB flushes (atomically) when they reach it.
-pub const WRITE_BUFFERS_BYTES: usize = 48 << 20;
+pub const WRITE_BUFFERS_BYTES: usize = 144 << 20;
 
 /// One table's memtable. Above [`FLUSH_BYTES`], so that the flush thread decides when to flush.
-pub const WRITE_BUFFER_BYTES: usize = 24 << 20;
+pub const WRITE_BUFFER_BYTES: usize = 64 << 20;
+
+/// Files of the newest level at which they are merged into the next one, of [`LEVEL_BYTES`]: 8 × [`FLUSH_BYTES`] are
+/// as much as that, so a merge writes twice what is new. (With 4 × 8 MiB it was nine times.)
+pub const COMPACT_FILES: u32 = 8;
+
+/// The first sorted level. See [`COMPACT_FILES`].
+pub const LEVEL_BYTES: u64 = 256 << 20;
+
+/// Files of the newest level at which writes are slowed down, then stopped: compaction runs only where a core is free,
+/// so a busy stretch may leave this much of it behind: 24 × 32 MiB.
+pub const SLOWDOWN_FILES: u32 = 24;
+/// See [`SLOWDOWN_FILES`].
+pub const STOP_FILES: u32 = 48;
 
 /// Files that RocksDB keeps open: 512 × 32 MiB = 16 GiB of state without reopening. Sessions need the other
 /// descriptors of the process.
@@ -84,5 +97,7 @@ pub const STATE_FILES_MAX: i32 = 512;
 
 const _: () = assert!(SEGMENT_RETRY.as_millis() < SEGMENT_PATIENCE.as_millis());
 const _: () = assert!(WRITE_BUFFER_BYTES > FLUSH_BYTES && WRITE_BUFFERS_BYTES > 2 * FLUSH_BYTES);
+const _: () = assert!(COMPACT_FILES as u64 * FLUSH_BYTES as u64 >= LEVEL_BYTES);
+const _: () = assert!(COMPACT_FILES < SLOWDOWN_FILES && SLOWDOWN_FILES < STOP_FILES);
 // What raft hands out for one group at once fits into one commit, four times over for the entries' headers.
 const _: () = assert!(layout::COMMIT_BYTES_MAX as u64 > 4 * store::UNCOMMITTED_BYTES_MAX);

@@ -1,11 +1,16 @@
 //! How RocksDB is set up. Whatever is not named here is its default on purpose: `paranoid_checks` and checksum
 //! verification on every read are on.
 
-use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, InfoLogger, LogLevel, Options, SliceTransform};
+use rocksdb::{
+    BlockBasedOptions, Cache, DBCompressionType, Env, InfoLogger, LogLevel, Options, SliceTransform,
+};
 use throng_storage_core::state::{StateError, Table};
 
 use super::failed;
-use crate::limits::{BLOCK_CACHE_BYTES, STATE_FILES_MAX, WRITE_BUFFER_BYTES, WRITE_BUFFERS_BYTES};
+use crate::limits::{
+    BLOCK_CACHE_BYTES, COMPACT_FILES, LEVEL_BYTES, SLOWDOWN_FILES, STATE_FILES_MAX, STOP_FILES,
+    WRITE_BUFFER_BYTES, WRITE_BUFFERS_BYTES,
+};
 
 /// What an operator may set about RocksDB.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +29,8 @@ impl Default for StateConfig {
     fn default() -> Self {
         Self {
             write_buffer_bytes: WRITE_BUFFER_BYTES,
-            level0_slowdown_files: 20,
-            level0_stop_files: 36,
+            level0_slowdown_files: SLOWDOWN_FILES,
+            level0_stop_files: STOP_FILES,
             background_bytes_per_second: None,
         }
     }
@@ -54,6 +59,11 @@ pub(super) fn database(create: bool, config: &StateConfig) -> Result<Options, St
     options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
     // One thread for flushes, one for compactions: the cores belong to the loops.
     options.set_max_background_jobs(2);
+    // Nobody waits for a compaction, so it never takes a core from those that answer somebody.
+    let mut env = Env::new().map_err(failed)?;
+    env.lower_thread_pool_cpu_priority();
+    env.lower_thread_pool_io_priority();
+    options.set_env(&env);
     // Large files are written back while they are made, so that no fdatasync of the log waits for all of one.
     options.set_bytes_per_sync(1 << 20);
     options.set_log_level(LogLevel::Warn);
@@ -84,6 +94,9 @@ pub(super) fn table(table: Table, cache: &Cache, config: &StateConfig) -> Option
     options.set_level_zero_stop_writes_trigger(config.level0_stop_files as i32);
     options.set_max_write_buffer_number(3);
     options.set_target_file_size_base(32 << 20);
+    let compact_files = COMPACT_FILES.min(config.level0_slowdown_files);
+    options.set_level_zero_file_num_compaction_trigger(compact_files as i32);
+    options.set_max_bytes_for_level_base(LEVEL_BYTES);
     options.set_compression_type(DBCompressionType::None);
     options.set_block_based_table_factory(&blocks(cache));
     match table {

@@ -146,7 +146,7 @@ fn a_failed_flush_is_fatal_and_never_tried_again() {
 }
 
 /// The memtables fill without a flush: RocksDB flushes by itself, and a crash still leaves a prefix of whole batches.
-/// 160 MiB do not fit three memtables of 24 MiB, so writes have waited for a flush that was completed.
+/// 480 MiB do not fit three memtables of 64 MiB, so writes have waited for a flush that was completed.
 #[test]
 fn a_flush_of_rocksdbs_own_is_atomic_over_tables() {
     let dir = tempdir().expect("a temporary directory");
@@ -156,7 +156,7 @@ fn a_flush_of_rocksdbs_own_is_atomic_over_tables() {
         let mut changes =
             vec![Change::Put(Table::Meta, Bytes::from_static(b"applied"), Bytes::from(vec![round]))];
         changes.extend(batch(round, 10));
-        changes.push(Change::Put(Table::Events, Bytes::from(vec![round]), Bytes::from(vec![round; 1 << 20])));
+        changes.push(Change::Put(Table::Events, Bytes::from(vec![round]), Bytes::from(vec![round; 3 << 20])));
         state.write(&changes).expect("write");
     }
     drop(state);
