@@ -35,6 +35,9 @@ pub(crate) enum Scenario {
     Publish(PublishArgs),
     /// Read the histories of an earlier messenger run (--run-id) and print one digest over all of them.
     Readback(ReadbackArgs),
+    /// The same as `publish` against NATS JetStream, to compare (feature `nats`).
+    #[cfg(feature = "nats")]
+    Nats(NatsArgs),
 }
 
 /// What all scenarios take.
@@ -194,6 +197,41 @@ pub(crate) struct PublishArgs {
     /// First find the highest commit rate (closed model), then measure latency at half of it (open model).
     #[arg(long, conflicts_with = "rate")]
     pub(crate) find_max: bool,
+    /// Then measure latency at this rate too (open model), with hardly anything else going on.
+    #[arg(long, value_name = "N")]
+    pub(crate) unloaded: Option<f64>,
+}
+
+/// `run nats`.
+#[cfg(feature = "nats")]
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NatsArgs {
+    /// Server: nats://host:port. May be repeated; connections spread over them.
+    #[arg(long = "target", required = true, value_name = "URL")]
+    pub(crate) targets: Vec<String>,
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Streams of three replicas in files; each is one Raft group.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub(crate) streams: usize,
+    /// Subjects to write to; they spread over the streams.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub(crate) subjects: usize,
+    /// Connections; they spread over the servers.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub(crate) connections: usize,
+    /// Unacknowledged messages over all subjects.
+    #[arg(long, default_value_t = 4096, value_name = "N")]
+    pub(crate) window: usize,
+    /// First find the highest commit rate (closed model), then measure latency at half of it (open model).
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) find_max: bool,
+    /// Then measure latency at this rate too (open model), with hardly anything else going on.
+    #[arg(long, value_name = "N")]
+    pub(crate) unloaded: Option<f64>,
+    /// Write the report as JSON (fields: loadgen/REPORT.md).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// `500ms`, `20s`, `5m` or a number of seconds.

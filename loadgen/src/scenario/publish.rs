@@ -103,7 +103,7 @@ impl Publish {
         }
         let load = &args.load;
         let mut rate = args.rate_asked();
-        if rate.is_none() {
+        if rate.is_none() && (args.find_max || args.unloaded.is_none()) {
             let until = stage.fleet.now() + load.duration;
             let model = Model::Closed {
                 window: usize::from(args.window),
@@ -117,9 +117,10 @@ impl Publish {
                 rate = report.phases.last().map(|phase| phase.acked_per_s / 2.0).filter(|rate| *rate >= 1.0);
             }
         }
-        if let Some(rate) = rate {
+        for (name, rate) in [("rate", rate), ("unloaded", args.unloaded)] {
+            let Some(rate) = rate else { continue };
             let pace = Pace::new(stage.fleet.now(), rate, load.duration, load.messages);
-            if !self.phase(stage, args, report, ("rate", "open", Some(rate)), Model::Open(pace))? {
+            if !self.phase(stage, args, report, (name, "open", Some(rate)), Model::Open(pace))? {
                 return Ok(());
             }
         }

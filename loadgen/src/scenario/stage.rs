@@ -222,17 +222,11 @@ impl Stage {
         report.generator = Generator {
             lag_p99_ms: p99,
             lag_max_ms: max,
-            cpu: cpu_seconds() / report.elapsed_s.max(0.001),
+            cpu: super::cpu_seconds() / report.elapsed_s.max(0.001),
             saturated: p99 > LAG_P99_MAX_MS,
         };
         self.fleet.close();
     }
-}
-
-/// CPU time of the main thread so far.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
 }
 
 /// Adds sessions at an even pace and passes everything on to the scenario.
