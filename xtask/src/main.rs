@@ -4,6 +4,7 @@
 //! that people type. Every command that checks something ends in a [`tally::Tally`], printed as the last line.
 
 mod autobahn;
+mod bench;
 mod chaos;
 mod checks;
 mod ci;
@@ -52,6 +53,8 @@ Check it:
   sim [ARGS]      the whole cluster in one thread on virtual time; --seed N replays
   fuzz [T [SECS]] a fuzz target, or all of them
   bench [ARGS]    wall-clock benches
+  bench commits   durable commits beside NATS JetStream, alternating; --rounds N, --seconds S
+  bench cost-curve  commits per second by shards and channels, idle CPU with 1,024 groups; --seconds S
   night           the long versions: many seeds, longer fuzzing, every suite
   night NAME      one long run with a result file under docs/results/ (a wrong NAME lists them)
 
@@ -76,7 +79,7 @@ fn main() -> ExitCode {
         "spec" => checks::specification(),
         "fuzz" => fuzz::run(&rest),
         "night" => night::run(&rest),
-        "bench" => programs::bench(&rest),
+        "bench" => bench::run(&rest),
         "load" => load::run(),
         "chaos" => chaos::run(&rest),
         "sim" => programs::cargo_run("throng-sim", &rest),

@@ -51,12 +51,6 @@ pub(crate) fn serve(args: &[String]) -> Result<Tally> {
     THRONG.become_it(&words)
 }
 
-/// `./x bench`: becomes `cargo bench`.
-pub(crate) fn bench(args: &[String]) -> Result<Tally> {
-    let error = cargo().args(["bench", "--locked", "-p", "throng-benches", "--"]).args(args).exec();
-    Err(format!("cannot start cargo: {error}"))
-}
-
 /// Becomes `cargo run --release` of a crate that is only ever run from here.
 pub(crate) fn cargo_run(package: &str, args: &[String]) -> Result<Tally> {
     let error =
