@@ -80,6 +80,18 @@ const LAYERS: &[(&str, &[&str])] = &[
             "throng-client-core",
         ],
     ),
+    // A node without sockets, for the recorded disk.
+    (
+        "throng-power",
+        &[
+            "throng-base",
+            "throng-wire",
+            "throng-runtime",
+            "throng-storage-core",
+            "throng-storage",
+            "throng-router-core",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
