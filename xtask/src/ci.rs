@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tally::Tally;
-use crate::{Result, autobahn, chaos, checks, load, peers, readme, tidy};
+use crate::{Result, autobahn, chaos, checks, load, peers, power, readme, tidy};
 
 /// A named check.
 pub(crate) type Step = (&'static str, fn() -> Result<Tally>);
@@ -20,6 +20,7 @@ const STEPS: &[Step] = &[
     ("load", load::run),
     ("peers", || peers::run(&[])),
     ("autobahn", || autobahn::run(&[])),
+    ("power", || power::run(&[])),
     ("chaos", || chaos::run(&[])),
 ];
 

@@ -12,6 +12,7 @@ mod fuzz;
 mod load;
 mod night;
 mod peers;
+mod power;
 mod process;
 mod programs;
 mod python;
@@ -49,6 +50,7 @@ Check it:
   load            a short run of the load generator against a real node
   chaos [NAME]    three real nodes while something breaks: kill, dup, partition, flip, disk, fsync;
                   --count N --seed N; without a name the short forms that CI runs
+  power [ARGS]    power cuts: a node's disk, recorded in a guest, cut at --points N (needs root)
   readme          the marked commands of README.md, typed as they stand, with the output it shows
   sim [ARGS]      the whole cluster in one thread on virtual time; --seed N replays
   fuzz [T [SECS]] a fuzz target, or all of them
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(&rest),
         "load" => load::run(),
         "chaos" => chaos::run(&rest),
+        "power" => power::run(&rest),
         "sim" => programs::cargo_run("throng-sim", &rest),
         "autobahn" => autobahn::run(&rest),
         "peers" => peers::run(&rest),

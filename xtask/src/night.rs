@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::ci::{Step, run_all};
 use crate::process::{cargo, output_of};
 use crate::tally::Tally;
-use crate::{Result, autobahn, chaos, checks, fuzz, load, peers, results};
+use crate::{Result, autobahn, chaos, checks, fuzz, load, peers, power, results};
 
 /// Seeds of one night; CI runs a few hundred.
 const SEEDS: &str = "20000";
@@ -35,6 +35,7 @@ const LONG: &[Long] = &[
     ("flip", |args| chaos::night("flip", args)),
     ("disk", |args| chaos::night("disk", args)),
     ("fsync", |args| chaos::night("fsync", args)),
+    ("power", power::night),
 ];
 
 /// Runs the long versions one after the other, or the one that is named.

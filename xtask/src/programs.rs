@@ -10,8 +10,8 @@ use crate::tally::Tally;
 
 /// Crate and program name.
 pub(crate) struct Program {
-    package: &'static str,
-    name: &'static str,
+    pub(crate) package: &'static str,
+    pub(crate) name: &'static str,
 }
 
 pub(crate) const THRONG: Program = Program { package: "throng-node", name: "throng" };
