@@ -3,6 +3,7 @@
 //! [`Instant`] is time as an argument, [`Rng`] randomness as an argument, [`BoundedQueue`] a queue that says
 //! [`Full`], [`Slab`] storage with keys that go stale, [`TimerWheel`] one timer structure for all sessions of a loop.
 
+pub mod planted;
 mod queue;
 mod rng;
 mod slab;

@@ -29,6 +29,9 @@ use crate::error::Failure;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// No program that serves anybody holds the simulator's planted bugs.
+const _: () = assert!(!throng_base::planted::CAN_PLANT);
+
 fn main() -> ExitCode {
     // The allocator asks for huge pages, and one that a few sessions touch counts whole: 1,580 bytes a session became
     // 400. A kernel without the switch is no reason to stop.

@@ -1,6 +1,7 @@
 //! A channel's rows: head, members, events.
 
 use bytes::{BufMut, Bytes};
+use throng_base::planted::{Bug, is_planted};
 use throng_storage_core::state::{StateRead, Table};
 use throng_wire::event::{Event, EventKind, Origin};
 use throng_wire::ids::{ChannelId, ClientMsgId, DeviceId, MemberNo, Seq, ServerTs, UserId};
@@ -79,12 +80,19 @@ impl Channel {
             batch.put(Table::Objects, &keys::member(replica, &id, number), |out| record.encode(out));
         }
         self.devices.cut(|(number, device), record| {
-            batch.put(Table::Objects, &keys::device(replica, &id, number, device), |out| record.encode(out));
+            if !is_planted(Bug::DedupNotStored) {
+                batch.put(Table::Objects, &keys::device(replica, &id, number, device), |out| {
+                    record.encode(out)
+                });
+            }
         });
     }
 
     /// Writes the rows of events after `after`, which are in memory.
     pub(crate) fn write_events(&self, after: Seq, replica: Replica, batch: &mut Batch) {
+        if is_planted(Bug::EventsNotFlushed) {
+            return;
+        }
         for event in self.recent_after(after) {
             batch.put(Table::Events, &keys::event(replica, &self.id, event.seq), |out| {
                 encode_event(event, out)

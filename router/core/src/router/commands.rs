@@ -1,11 +1,12 @@
 //! Requests that change something: checked for what depends on no state, then queued for the log.
 
+use throng_base::planted::{Bug, is_planted};
 use throng_storage_core::state::StateRead;
 use throng_wire::code::Code;
 use throng_wire::event::EventKind;
-use throng_wire::ids::ShardId;
+use throng_wire::ids::{ChannelId, ShardId, UserId};
 use throng_wire::limits::CREATE_MEMBERS_MAX;
-use throng_wire::link::{Op, Request};
+use throng_wire::link::{Answer, Op, Request};
 use throng_wire::varint;
 
 use super::Router;
@@ -34,6 +35,9 @@ impl<S: StateRead> Router<S> {
         let counted = |channel| Flight { channel, sender: None };
         match op {
             Op::Publish { channel, client_msg_id, kind, body } => {
+                if is_planted(Bug::SequenceBeforeCommit) {
+                    self.answer_with_expected(shard, &link, id, &channel, &user);
+                }
                 self.command(shard, link, id, sent(channel), |entry| {
                     entry.publish(channel, user, device, client_msg_id, kind, &body);
                 });
@@ -89,6 +93,22 @@ impl<S: StateRead> Router<S> {
             return self.fanout.refuse(&link, id, code, BUSY_RETRY_MS);
         }
         self.push(shard, Waiter::Request { link, id, flight }, encode);
+    }
+
+    /// [`Bug::SequenceBeforeCommit`]: the number that the leader expects a publish to get.
+    fn answer_with_expected(
+        &mut self,
+        shard: ShardId,
+        link: &Link,
+        id: u64,
+        channel: &ChannelId,
+        user: &UserId,
+    ) {
+        let Ok(Some(view)) = self.machines.read_channel(channel, user) else { return };
+        if !self.desk(shard).has_work() {
+            let (seq, ts) = (view.head.next(), self.wall);
+            self.fanout.reply(link, id, Ok(Answer::Published { seq, ts, duplicate: false }));
+        }
     }
 
     /// Queues a command on a desk that has room.

@@ -1,5 +1,6 @@
 //! Leading shards: proposing what the desks gathered, and letting go when leadership goes.
 
+use throng_base::planted::{Bug, is_planted};
 use throng_storage_core::state::StateRead;
 use throng_storage_core::store::{ProposalId, ProposeError, ReadId};
 use throng_wire::code::Code;
@@ -94,7 +95,7 @@ impl<S: StateRead> Router<S> {
         if !serving {
             self.refuse_queued(shard);
         }
-        if serving {
+        if serving && !is_planted(Bug::OutboxLostAtLeaderChange) {
             self.post_soon_unless_empty(shard);
         }
         let (shard, leader, term) = self.leads(shard);

@@ -33,6 +33,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use throng_base::Instant;
+use throng_base::planted::note;
 use throng_storage_core::entry::{EntryKind, Mark};
 use throng_storage_core::state::StateRead;
 use throng_storage_core::store::limits::NO_REPLICA;
@@ -406,6 +407,7 @@ impl<S: StateRead> Router<S> {
             }
             StoreOutput::Restored { shard, mark } => self.restored(shard, &mark)?,
             StoreOutput::ReadReady { shard, read, .. } => {
+                note(reads::lease_key(self.config.node, shard), self.wall.0);
                 for read in self.desk(shard).take_round(read) {
                     self.serve(shard, read)?;
                 }

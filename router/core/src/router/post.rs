@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use throng_base::planted::{Bug, is_planted};
 use throng_base::{Instant, Rng};
 use throng_storage_core::state::StateRead;
 use throng_wire::ids::{ChannelId, NodeId, Seq, ShardId};
@@ -190,6 +191,10 @@ impl<S: StateRead> Router<S> {
         let shards = self.config.shards;
         let known = from.0 < shards && to.0 < shards && rows.len() <= INBOX_UPDATE_ROWS_MAX;
         if known && self.serves(to) && self.desk(to).has_room() {
+            if is_planted(Bug::InboxReportedEarly) {
+                let stored = RouterMessage::InboxStored { to_shard: from, from_shard: to, batch };
+                self.send_router(node, stored);
+            }
             let waiter = Waiter::Inbox { node, channels: from, batch };
             self.push(to, waiter, |entry| entry.inbox_update(from, rows.iter().copied()));
         }

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use raft::eraftpb::{self, Message, MessageType};
 use raft::{RawNode, Ready, StateRole};
 use throng_base::Instant;
+use throng_base::planted::{Bug, is_planted};
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::RaftMessage;
 
@@ -274,6 +275,16 @@ impl Group {
             guard::Condition { settled: self.is_settled(), resetting: self.is_resetting(), waits };
         guard::check(&self.raw.raft, &mut message, condition)?;
         let message = convert::message_to_raft(message).ok_or(Refusal::Malformed)?;
+        let asks_for_vote =
+            matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let mut message = message;
+        if is_planted(Bug::VoteForStaleLog) && asks_for_vote {
+            message.index = u64::MAX;
+            message.log_term = u64::MAX;
+        }
+        if is_planted(Bug::VoteTwice) && message.get_msg_type() == MessageType::MsgRequestVote {
+            self.raw.raft.vote = 0;
+        }
         // Errors are "dropped": a vote nobody asked for, a peer without progress.
         let _ = self.raw.step(message);
         self.touched();
@@ -347,6 +358,10 @@ impl Group {
         let number = if self.outstanding == 0 { self.last_number } else { number };
         self.raw.on_persist_ready(number);
         self.reset_durable(number);
+        if is_planted(Bug::AckBeforeQuorum) && self.is_leader() {
+            let persisted = self.raw.raft.raft_log.persisted;
+            self.raw.raft.raft_log.commit_to(persisted);
+        }
         self.touched();
     }
 
@@ -433,6 +448,7 @@ impl Group {
         for message in ready.take_persisted_messages() {
             // They may tell of anything up to this Ready, so they wait for all of them.
             match self.outstanding {
+                _ if is_planted(Bug::HardStateAfterSend) => turn.outbox.add(self.shard, message),
                 0 => turn.outbox.add(self.shard, message),
                 _ => turn.persists.hold(self.last_token, self.shard, message),
             }
