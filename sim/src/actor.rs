@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use throng_base::{Instant, Rng};
 use throng_client_core::{Client, Config, Endpoint, Login, SavedState};
-use throng_wire::{ChannelId, ClientMsgId, UserId};
+use throng_wire::{ChannelId, ClientMsgId, RequestId, UserId};
 
 /// One connection of a client.
 pub(crate) struct Connection {
@@ -19,6 +19,36 @@ pub(crate) struct Connection {
     pub(crate) to_client: crate::net::Ordered,
 }
 
+/// What a request was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Make the channel of this number.
+    Create(usize),
+    /// Add the guest of the channel of this number.
+    Join(usize),
+    /// Remove it.
+    Leave(usize),
+    /// A range of a channel.
+    Read,
+}
+
+/// A member of a channel that comes, stays a while and is removed for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guest {
+    pub(crate) actor: usize,
+    pub(crate) stage: Stage,
+}
+
+/// Where a guest is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stage {
+    Outside,
+    Joining,
+    Inside,
+    Leaving,
+    Gone,
+}
+
 pub(crate) struct Actor {
     pub(crate) user: UserId,
     pub(crate) machine: Client,
@@ -28,6 +58,10 @@ pub(crate) struct Actor {
     /// Bodies by channel and id, until their final answer and beyond (for repeats).
     pub(crate) bodies: BTreeMap<(ChannelId, ClientMsgId), Vec<u8>>,
     pub(crate) sent: u64,
+    /// Requests without an answer.
+    pub(crate) asked: BTreeMap<RequestId, Asked>,
+    /// Reads to make, and made.
+    pub(crate) reads: u64,
     pub(crate) timer_at: Option<Instant>,
 }
 
@@ -59,6 +93,8 @@ impl Actor {
             channels: Vec::new(),
             bodies: BTreeMap::new(),
             sent: 0,
+            asked: BTreeMap::new(),
+            reads: 0,
             timer_at: None,
         }
     }

@@ -9,20 +9,38 @@ use throng_base::Rng;
 pub struct FaultPlan {
     /// Messages between nodes that are lost (0–30 %).
     pub loss: u32,
-    /// Messages between nodes that arrive twice (0–20 %).
+    /// Messages between nodes that arrive twice (0–50 %).
     pub replay: u32,
-    /// Longest delay of a message between nodes; unequal delays reorder.
+    /// Longest delay of a message between nodes (mean up to 100 ms); unequal delays reorder.
     pub delay_max: Duration,
-    /// Longest time a sync takes.
+    /// Mean time between clogs of a path; none if zero. A clogged path holds its messages back for up to 5 s.
+    pub clog_every: Duration,
+    /// Longest time a sync usually takes.
     pub sync_max: Duration,
-    /// Mean time between crashes of any node; none if zero.
+    /// Writes of the log that hang for 0.2 to 8 s.
+    pub hang: u32,
+    /// Writes of the log that fail, upon which the node ends.
+    pub write_error: u32,
+    /// Whether one node's disk (a minority) also loses, misdirects and corrupts what it was given.
+    pub damage: bool,
+    /// On that node: writes that are reported and never made.
+    pub lost_write: u32,
+    /// On that node: writes that land elsewhere.
+    pub misdirected: u32,
+    /// On that node: crashes during which bits flip.
+    pub flip: u32,
+    /// Mean time between crashes of any node; none if zero. One in ten stops all nodes at once.
     pub crash_every: Duration,
+    /// Mean time between pauses of a node for up to 5 s, after which it catches up; none if zero.
+    pub pause_every: Duration,
     /// Mean time between partitions; none if zero.
     pub partition_every: Duration,
     /// Mean time between cut client connections; none if zero.
     pub cut_every: Duration,
     /// Mean time between jumps of a node's wall clock; none if zero.
     pub jump_every: Duration,
+    /// Longest deviation of a node's clocks from true time, parts per million.
+    pub drift_ppm: u32,
     /// How long faults go on; afterwards everything heals.
     pub duration: Duration,
 }
@@ -31,19 +49,29 @@ impl FaultPlan {
     /// Draws a plan.
     pub fn draw(rng: &mut Rng) -> Self {
         let ms = Duration::from_millis;
+        let damage = rng.chance(300_000);
         let mut sometimes = |chance: u32, low: u64, high: u64| {
             let value = rng.between(low, high);
             if rng.chance(chance) { value } else { 0 }
         };
         Self {
             loss: sometimes(600_000, 1, 300_000) as u32,
-            replay: sometimes(500_000, 1, 200_000) as u32,
-            delay_max: ms(1 + sometimes(700_000, 1, 100)),
+            replay: sometimes(500_000, 1, 500_000) as u32,
+            delay_max: ms(1 + sometimes(700_000, 1, 200)),
+            clog_every: ms(sometimes(400_000, 300, 4_000)),
             sync_max: ms(1 + sometimes(600_000, 1, 100)),
+            hang: sometimes(200_000, 100, 5_000) as u32,
+            write_error: sometimes(200_000, 100, 5_000) as u32,
+            damage,
+            lost_write: sometimes(500_000, 500, 20_000) as u32,
+            misdirected: sometimes(500_000, 500, 20_000) as u32,
+            flip: sometimes(500_000, 100_000, 900_000) as u32,
             crash_every: ms(sometimes(700_000, 500, 4_000)),
+            pause_every: ms(sometimes(400_000, 300, 4_000)),
             partition_every: ms(sometimes(600_000, 500, 4_000)),
             cut_every: ms(sometimes(700_000, 100, 2_000)),
             jump_every: ms(sometimes(400_000, 200, 3_000)),
+            drift_ppm: sometimes(400_000, 10, 50_000) as u32,
             duration: ms(rng.between(3_000, 12_000)),
         }
     }
@@ -54,65 +82,120 @@ impl FaultPlan {
             loss: 0,
             replay: 0,
             delay_max: Duration::from_millis(2),
+            clog_every: Duration::ZERO,
             sync_max: Duration::from_millis(1),
+            hang: 0,
+            write_error: 0,
+            damage: false,
+            lost_write: 0,
+            misdirected: 0,
+            flip: 0,
             crash_every: Duration::ZERO,
+            pause_every: Duration::ZERO,
             partition_every: Duration::ZERO,
             cut_every: Duration::ZERO,
             jump_every: Duration::ZERO,
+            drift_ppm: 0,
             duration: Duration::from_secs(3),
         }
     }
 }
 
-/// How often each kind struck. Over a few hundred seeds none may stay at zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FaultCounts {
+/// Declares the counters once: field, and name in reports.
+macro_rules! counts {
+    ($($(#[$doc:meta])* $field:ident: $name:literal,)*) => {
+        /// How often each kind struck. Over a few hundred seeds none may stay at zero.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct FaultCounts {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl FaultCounts {
+            /// Adds another run's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+
+            /// All counters with their names.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($name, self.$field),)*]
+            }
+        }
+    };
+}
+
+counts! {
     /// Messages between nodes lost.
-    pub lost: u64,
+    lost: "messages lost",
     /// Messages between nodes doubled.
-    pub replayed: u64,
+    replayed: "messages replayed",
     /// Messages that overtook an earlier one on the same path.
-    pub reordered: u64,
+    reordered: "messages reordered",
     /// Messages that died in a partition.
-    pub partitioned: u64,
+    partitioned: "messages cut off",
+    /// Partitions begun: everybody splits in two.
+    splits: "partitions, split",
+    /// Partitions begun: one node apart, both ways.
+    isolations: "partitions, one isolated",
+    /// Partitions begun: one node mute or deaf.
+    one_way: "partitions, one way",
+    /// Partitions begun: a single directed path.
+    single_path: "partitions, single path",
+    /// Partitions begun: any directed pattern.
+    patterns: "partitions, any pattern",
+    /// Paths clogged.
+    clogs: "paths clogged",
     /// Crashes.
-    pub crashes: u64,
+    crashes: "crashes",
+    /// Crashes of all nodes at once.
+    blackouts: "all nodes stopped at once",
     /// Commits that a crash lost or kept although nobody had been told.
-    pub unsynced_commits: u64,
+    unsynced_commits: "unsynced commits",
+    /// Writes in flight that a crash tore.
+    torn_writes: "torn writes",
     /// State batches that a crash lost.
-    pub unflushed_batches: u64,
+    unflushed_batches: "unflushed batches",
+    /// Nodes that were not scheduled for a while.
+    pauses: "pauses",
+    /// Writes that took very long.
+    hangs: "hung writes",
+    /// Writes that failed; the node ended.
+    write_errors: "failed writes",
+    /// Writes that the disk reported and did not make.
+    lost_writes: "lost writes",
+    /// Writes that went elsewhere.
+    misdirected: "misdirected writes",
+    /// Bits flipped at rest.
+    flips: "bit flips",
+    /// Entries that could not be read back; the node ended.
+    read_errors: "failed reads",
+    /// Replicas that refused to start because their log was damaged.
+    refused_starts: "damaged logs refused",
     /// Client connections cut.
-    pub cuts: u64,
+    cuts: "connections cut",
     /// Wall-clock jumps.
-    pub clock_jumps: u64,
+    clock_jumps: "clock jumps",
+    /// Nodes whose clocks drifted.
+    drifting: "drifting clocks",
 }
 
 impl FaultCounts {
-    /// Adds another run's.
-    pub fn add(&mut self, other: &Self) {
-        self.lost += other.lost;
-        self.replayed += other.replayed;
-        self.reordered += other.reordered;
-        self.partitioned += other.partitioned;
-        self.crashes += other.crashes;
-        self.unsynced_commits += other.unsynced_commits;
-        self.unflushed_batches += other.unflushed_batches;
-        self.cuts += other.cuts;
-        self.clock_jumps += other.clock_jumps;
+    /// Faults that somebody or something caused; consequences (what a crash lost, what was refused) are not counted
+    /// again.
+    pub fn total(&self) -> u64 {
+        let consequences = [
+            self.unsynced_commits,
+            self.unflushed_batches,
+            self.refused_starts,
+            self.read_errors,
+            self.blackouts,
+        ];
+        let all: u64 = self.named().iter().map(|(_, count)| count).sum();
+        all - consequences.iter().sum::<u64>()
     }
 
-    /// All counters with their names.
-    pub fn named(&self) -> [(&'static str, u64); 9] {
-        [
-            ("lost", self.lost),
-            ("replayed", self.replayed),
-            ("reordered", self.reordered),
-            ("partitioned", self.partitioned),
-            ("crashes", self.crashes),
-            ("unsynced commits", self.unsynced_commits),
-            ("unflushed batches", self.unflushed_batches),
-            ("connections cut", self.cuts),
-            ("clock jumps", self.clock_jumps),
-        ]
+    /// Of these, all that are more than one message lost, doubled, late or cut off.
+    pub fn beside_messages(&self) -> u64 {
+        self.total() - self.lost - self.replayed - self.reordered - self.partitioned
     }
 }

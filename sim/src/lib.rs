@@ -20,4 +20,4 @@ mod node;
 mod world;
 
 pub use faults::{FaultCounts, FaultPlan};
-pub use world::{Outcome, Scenario, World, run};
+pub use world::{Outcome, Scenario, Watch, World, first_difference, run};

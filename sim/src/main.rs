@@ -1,102 +1,57 @@
-//! `throng-sim`: runs seeds, or one seed verbosely.
+//! `throng-sim`: runs seeds, replays one, compares traces, hunts planted bugs.
+
+mod args;
+mod batch;
+#[cfg(feature = "planted")]
+mod hunt;
+mod single;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
-use throng_sim::{FaultCounts, Scenario, run};
-
-const USAGE: &str = "usage: sim [--seed N [--trace]] [--seeds N] [--from N] [--seconds N]
-  --seed N     run one seed (twice, comparing traces) and print what happened
-  --trace      with --seed: print every event
-  --seeds N    run N seeds (default 300)
-  --from N     first of them (default 1)
-  --seconds N  stop after this much wall time";
-
-#[derive(Default)]
-struct Args {
-    seed: Option<u64>,
-    trace: bool,
-    seeds: Option<u64>,
-    from: Option<u64>,
-    seconds: Option<u64>,
-}
-
-fn parse() -> Option<Args> {
-    let mut args = Args::default();
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || words.next()?.parse().ok();
-        match word.as_str() {
-            "--seed" => args.seed = Some(number()?),
-            "--seeds" => args.seeds = Some(number()?),
-            "--from" => args.from = Some(number()?),
-            "--seconds" => args.seconds = Some(number()?),
-            "--trace" => args.trace = true,
-            _ => return None,
-        }
-    }
-    Some(args)
-}
+use args::{Args, Job};
 
 fn main() -> ExitCode {
-    let Some(args) = parse() else {
-        eprintln!("{USAGE}");
+    let Some(args) = Args::parse(std::env::args().skip(1)) else {
+        eprintln!("{}", args::USAGE);
         return ExitCode::from(2);
     };
-    match args.seed {
-        Some(seed) => one(seed, args.trace),
-        None => many(&args),
+    if let Err(reason) = plant(&args) {
+        eprintln!("{reason}");
+        return ExitCode::from(2);
+    }
+    let passed = match &args.job {
+        Job::Many => batch::run(&args),
+        Job::One(seed) => single::run(*seed, &args),
+        Job::Diff(a, b) => single::diff(*a, *b),
+        Job::Hashes => batch::hashes(&args),
+        Job::Hunt(name) => hunt(name, &args),
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(feature = "planted")]
+fn plant(args: &Args) -> Result<(), String> {
+    let bug =
+        args.plant.as_deref().map(|name| hunt::bug(name).ok_or(format!("no bug {name}"))).transpose()?;
+    throng_base::planted::plant(bug);
+    Ok(())
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(args: &Args) -> Result<(), String> {
+    match args.plant {
+        Some(_) => Err("this build holds no bugs; build it with --features planted".to_owned()),
+        None => Ok(()),
     }
 }
 
-fn one(seed: u64, trace: bool) -> ExitCode {
-    let scenario = Scenario { print_trace: trace, ..Scenario::draw(seed) };
-    let first = run(&scenario);
-    println!("{first:#?}");
-    let second = run(&Scenario { print_trace: false, ..scenario });
-    if first.trace != second.trace {
-        println!("NOT REPRODUCED: the second run has trace {:016x}", second.trace);
-        return ExitCode::FAILURE;
-    }
-    println!("reproduced: both runs have trace {:016x}", first.trace);
-    if first.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+#[cfg(feature = "planted")]
+fn hunt(name: &str, args: &Args) -> bool {
+    hunt::run(name, args)
 }
 
-fn many(args: &Args) -> ExitCode {
-    let (from, seeds) = (args.from.unwrap_or(1), args.seeds.unwrap_or(300));
-    let begin = Instant::now();
-    let (mut passed, mut failed, mut acked, mut virtual_time) = (0u64, 0u64, 0u64, Duration::ZERO);
-    let mut counts = FaultCounts::default();
-    for seed in from..from.saturating_add(seeds) {
-        if args.seconds.is_some_and(|limit| begin.elapsed().as_secs() >= limit) {
-            break;
-        }
-        let outcome = run(&Scenario::draw(seed));
-        counts.add(&outcome.faults);
-        acked += outcome.acked as u64;
-        virtual_time += outcome.virtual_time;
-        if outcome.violations.is_empty() {
-            passed += 1;
-        } else {
-            failed += 1;
-            println!("seed {seed} FAILED; replay it with: ./x sim --seed {seed}");
-            outcome.violations.iter().take(5).for_each(|violation| println!("  {violation}"));
-        }
-    }
-    let ran = passed + failed;
-    println!(
-        "{ran} seeds, {acked} sends acknowledged, {:.1} virtual hours in {:.1} s",
-        virtual_time.as_secs_f64() / 3600.0,
-        begin.elapsed().as_secs_f64()
-    );
-    let named = counts.named();
-    println!("faults: {}", named.map(|(name, count)| format!("{name} {count}")).join(", "));
-    // A kind of fault that never struck tests nothing. With few seeds it may be chance.
-    let idle: Vec<_> = named.iter().filter(|(_, count)| *count == 0).map(|(name, _)| *name).collect();
-    if ran >= 100 && !idle.is_empty() {
-        println!("FAILED: these faults never struck: {}", idle.join(", "));
-        failed += 1;
-    }
-    println!("{passed} passed, {failed} failed");
-    if failed == 0 && ran > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+#[cfg(not(feature = "planted"))]
+fn hunt(_: &str, _: &Args) -> bool {
+    eprintln!("this build holds no bugs; build it with --features planted");
+    false
 }

@@ -1,8 +1,12 @@
 //! The world: one queue of events in virtual time, and everything that takes part.
 
 mod clients;
+mod describe;
+mod disks;
 mod links;
 mod nodes;
+mod reading;
+mod trace;
 mod trouble;
 
 use core::cmp::Reverse;
@@ -11,15 +15,17 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use throng_base::{Instant, Key, Rng};
 use throng_router_core::{AppliedRow, FlushToken, ImportToken, PeerMessage, ViewId};
-use throng_storage_core::store::PersistToken;
 use throng_wire::link::{ToGateway, ToRouter};
 use throng_wire::{ChannelId, NodeId};
 
-use crate::actor::Actor;
-use crate::check::Model;
+use crate::actor::{Actor, Guest};
+use crate::check::{History, Model};
 use crate::faults::{FaultCounts, FaultPlan};
 use crate::net::{Net, Ordered};
 use crate::node::Node;
+
+use trace::Trace;
+pub use trace::first_difference;
 
 /// What is run.
 #[derive(Clone, Debug)]
@@ -36,10 +42,12 @@ pub struct Scenario {
     pub channels: usize,
     /// Sends of each user.
     pub sends: u64,
+    /// Reads of each user.
+    pub reads: u64,
     /// What goes wrong.
     pub plan: FaultPlan,
-    /// Print every event.
-    pub print_trace: bool,
+    /// What is shown of the events.
+    pub watch: Watch,
 }
 
 impl Scenario {
@@ -49,15 +57,27 @@ impl Scenario {
         let plan = FaultPlan::draw(&mut rng.fork(1));
         Self {
             seed,
-            nodes: if rng.chance(100_000) { 1 } else { 3 },
+            nodes: [1, 3, 3, 3, 3, 3, 3, 3, 3, 5][rng.below(10) as usize],
             shards: rng.between(1, 6) as u32,
             clients: rng.between(2, 8) as usize,
             channels: rng.between(1, 6) as usize,
             sends: rng.between(20, 120),
+            reads: rng.between(0, 40),
             plan,
-            print_trace: false,
+            watch: Watch::default(),
         }
     }
+}
+
+/// What is shown of a run's events.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Print every event.
+    pub print: bool,
+    /// Keep every event's line.
+    pub keep: bool,
+    /// Stop after this many events and describe all nodes.
+    pub stop_at: Option<u64>,
 }
 
 /// What came of a run.
@@ -65,6 +85,8 @@ impl Scenario {
 pub struct Outcome {
     /// Hash over all events: the same seed gives the same one.
     pub trace: u64,
+    /// The events, if they were asked for.
+    pub lines: Vec<String>,
     /// Events handled.
     pub events: u64,
     /// Sends acknowledged.
@@ -75,6 +97,8 @@ pub struct Outcome {
     pub virtual_time: Duration,
     /// What went wrong on purpose.
     pub faults: FaultCounts,
+    /// What clients called and what came back.
+    pub history: History,
     /// What must not have happened.
     pub violations: Vec<String>,
 }
@@ -89,7 +113,7 @@ const EVENTS_MAX: u64 = 20_000_000;
 pub(crate) enum Event {
     NodeTimer { node: usize, life: u32, at: Instant },
     ActorTimer { actor: usize, at: Instant },
-    Synced { node: usize, life: u32, token: PersistToken },
+    Written { node: usize, life: u32 },
     Flushed { node: usize, life: u32, token: FlushToken },
     Imported { node: usize, life: u32, token: ImportToken, flush: bool },
     ViewOpened { node: usize, life: u32, view: ViewId, row: AppliedRow },
@@ -105,10 +129,15 @@ pub(crate) enum Event {
     Broken { actor: usize, connection: u64 },
     Left { node: usize, life: u32, session: Key },
     Send { actor: usize },
+    Read { actor: usize },
+    Visit { number: usize },
+    Sync,
     Start { node: usize },
     Crash,
     Partition,
     Heal,
+    Clog,
+    Pause,
     Cut,
     Jump,
     EndFaults,
@@ -167,64 +196,93 @@ pub struct World {
     pub(crate) sessions: Vec<BTreeMap<Key, (usize, u64)>>,
     /// By channel number: id, members, whether it was created.
     pub(crate) channels: Vec<(ChannelId, Vec<usize>, bool)>,
+    /// By channel number: who comes and goes.
+    pub(crate) guests: Vec<Option<Guest>>,
     pub(crate) model: Model,
     pub(crate) faults: FaultCounts,
     pub(crate) calm: bool,
     pub(crate) down: BTreeSet<usize>,
-    trace: u64,
+    /// The node whose disk does more than crash: a minority.
+    pub(crate) victim: Option<usize>,
+    trace: Trace,
 }
 
-/// Runs a scenario to its end.
+/// Runs a scenario to its end. A panic of a machine is a violation like any other.
 pub fn run(scenario: &Scenario) -> Outcome {
     let mut world = World::new(scenario.clone());
-    world.begin();
-    let faults_end = Instant::ZERO + scenario.plan.duration;
-    let deadline = faults_end + SETTLE;
-    let mut settled_at = None;
-    while let Some(Reverse(next)) = world.queue.pop() {
-        if next.at > deadline || world.handled >= EVENTS_MAX || !world.model.violations.is_empty() {
-            break;
-        }
-        world.now = next.at;
-        world.handled += 1;
-        world.record(&next.event);
-        world.handle(next.event);
-        // Looked at now and then: it walks over everything.
-        if world.calm && world.handled.is_multiple_of(512) && settled_at.is_none() && world.is_settled() {
-            settled_at = Some(world.now);
-        }
-        // A little longer, so that followers of the last leader apply the last entries too.
-        if settled_at.is_some_and(|at| world.now > at + Duration::from_secs(3)) {
-            break;
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run_to_end())) {
+        Ok(()) => world.finish(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("of unknown kind");
+            world.model.violations.push(format!("panic: {text}"));
+            world.finish()
         }
     }
-    world.finish()
 }
 
 impl World {
+    fn run_to_end(&mut self) {
+        self.begin();
+        let scenario = self.scenario.clone();
+        let faults_end = Instant::ZERO + scenario.plan.duration;
+        let deadline = faults_end + SETTLE;
+        let mut settled_at = None;
+        while let Some(Reverse(next)) = self.queue.pop() {
+            if next.at > deadline || self.handled >= EVENTS_MAX || !self.model.violations.is_empty() {
+                break;
+            }
+            self.now = next.at;
+            if let Some(until) = self.held_until(&next.event) {
+                self.at(until, next.event);
+                continue;
+            }
+            self.handled += 1;
+            self.trace.record(self.now, &next.event);
+            self.handle(next.event);
+            if scenario.watch.stop_at.is_some_and(|last| self.handled >= last) {
+                self.describe();
+                break;
+            }
+            // Looked at now and then: it walks over everything.
+            if self.calm && self.handled.is_multiple_of(512) && settled_at.is_none() && self.is_settled() {
+                settled_at = Some(self.now);
+            }
+            // A little longer, so that followers of the last leader apply the last entries too.
+            if settled_at.is_some_and(|at| self.now > at + Duration::from_secs(1)) {
+                break;
+            }
+        }
+    }
+
     fn new(scenario: Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed ^ 0x7468_726f_6e67);
         let (nodes, now) = (scenario.nodes, Instant::ZERO);
         let voters: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
         let actors = (0..scenario.clients).map(|n| Actor::new(n, nodes, n % 2 == 0, &mut rng, now)).collect();
+        let members = voters.iter().map(|id| Node::new(*id, scenario.shards, &mut rng)).collect();
+        let damaged = scenario.plan.damage && nodes > 2;
+        let victim = damaged.then(|| rng.below(nodes as u64) as usize);
         let link = |_| (0..nodes).map(|_| Link::default()).collect();
         Self {
             now,
             queue: BinaryHeap::new(),
             scheduled: 0,
             handled: 0,
-            nodes: voters.iter().map(|id| Node::new(*id)).collect(),
+            nodes: members,
             links: (0..nodes).map(link).collect(),
             voters,
             net: Net::default(),
             actors,
             sessions: vec![BTreeMap::new(); nodes],
             channels: Vec::new(),
+            guests: Vec::new(),
             model: Model::default(),
             faults: FaultCounts::default(),
             calm: false,
             down: BTreeSet::new(),
-            trace: 0xcbf2_9ce4_8422_2325,
+            victim,
+            trace: Trace::new(scenario.watch.clone()),
             scenario,
             rng,
         }
@@ -238,7 +296,9 @@ impl World {
         for actor in 0..self.actors.len() {
             self.pump_actor(actor);
             self.schedule_send(actor);
+            self.schedule_read(actor);
         }
+        self.set_clocks();
         self.schedule_trouble();
         self.at(Instant::ZERO + self.scenario.plan.duration, Event::EndFaults);
     }
@@ -256,7 +316,7 @@ impl World {
         match event {
             Event::NodeTimer { node, life, at } => self.node_timer(node, life, at),
             Event::ActorTimer { actor, at } => self.actor_timer(actor, at),
-            Event::Synced { node, life, token } => self.synced(node, life, token),
+            Event::Written { node, life } => self.written(node, life),
             Event::Flushed { node, life, token } => self.flushed(node, life, token),
             Event::Imported { node, life, token, flush } => self.imported(node, life, token, flush),
             Event::ViewOpened { node, life, view, row } => self.view_opened(node, life, view, row),
@@ -276,23 +336,29 @@ impl World {
             Event::Broken { actor, connection } => self.broken(actor, connection),
             Event::Left { node, life, session } => self.left(node, life, session),
             Event::Send { actor } => self.send(actor),
+            Event::Read { actor } => self.read_something(actor),
+            Event::Visit { number } => self.visit(number),
+            Event::Sync => self.sync_all(),
             Event::Start { node } => self.start_node(node),
             Event::Crash => self.crash_somebody(),
             Event::Partition => self.partition(),
             Event::Heal => self.heal_net(),
+            Event::Clog => self.clog_somebody(),
+            Event::Pause => self.pause_somebody(),
             Event::Cut => self.cut_somebody(),
             Event::Jump => self.jump_somebody(),
             Event::EndFaults => self.end_faults(),
         }
     }
 
-    fn is_settled(&self) -> bool {
+    fn is_settled(&mut self) -> bool {
         let all_sent = self.actors.iter().all(|actor| actor.sent >= self.scenario.sends);
-        all_sent && self.model.open_sends() == 0 && self.model.is_caught_up(&self.followers())
+        let served = all_sent && self.model.open_sends() == 0 && self.model.is_caught_up(&self.followers());
+        served && self.unequal_replicas().is_empty()
     }
 
     /// (client, channel) of everybody who follows a channel.
-    fn followers(&self) -> Vec<(usize, usize)> {
+    pub(crate) fn followers(&self) -> Vec<(usize, usize)> {
         let followers = self.channels.iter().enumerate();
         followers
             .flat_map(|(number, (_, members, _))| members.iter().map(move |actor| (*actor, number)))
@@ -306,111 +372,36 @@ impl World {
         if self.model.violations.is_empty() {
             let followers = self.followers();
             self.model.finish(&followers);
-            self.compare_replicas();
+            let unequal = self.unequal_replicas();
+            self.model.violations.extend(unequal);
         }
+        let (acked, deliveries) = (self.model.acked_sends(), self.model.deliveries());
+        let (history, violations) = self.model.into_history();
         Outcome {
-            trace: self.trace,
+            trace: self.trace.hash(),
+            lines: self.trace.into_lines(),
             events: self.handled,
-            acked: self.model.acked_sends(),
-            deliveries: self.model.deliveries(),
+            acked,
+            deliveries,
             virtual_time: self.now - Instant::ZERO,
             faults: self.faults,
-            violations: self.model.violations,
+            history,
+            violations,
         }
     }
 
-    /// Content hashes of all replicas agree after healing.
-    fn compare_replicas(&mut self) {
-        for (number, (channel, _, _)) in self.channels.clone().into_iter().enumerate() {
+    /// Channels whose content hashes differ between the replicas that run.
+    fn unequal_replicas(&mut self) -> Vec<String> {
+        let mut unequal = Vec::new();
+        for (number, (channel, _, _)) in self.channels.iter().enumerate() {
             let mut chains = Vec::new();
-            for node in &mut self.nodes {
-                let Some(process) = &mut node.process else { continue };
-                chains.push(process.router.machines().read_chain(&channel).expect("memory can be read"));
+            for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
+                chains.push(process.router.machines().read_chain(channel).expect("memory can be read"));
             }
             if chains.windows(2).any(|pair| pair[0] != pair[1]) {
-                self.model.violations.push(format!("replicas of channel {number} differ: {chains:?}"));
+                unequal.push(format!("replicas of channel {number} differ: {chains:?}"));
             }
         }
+        unequal
     }
-
-    /// Folds an event into the trace.
-    fn record(&mut self, event: &Event) {
-        let mut line = [0u64; 5];
-        line[0] = self.now.0;
-        let mut content: &[u8] = &[];
-        let encoded;
-        let (kind, a, b) = match event {
-            Event::NodeTimer { node, life, .. } => (1, *node as u64, u64::from(*life)),
-            Event::ActorTimer { actor, .. } => (2, *actor as u64, 0),
-            Event::Synced { node, token, .. } => (3, *node as u64, token.0),
-            Event::Flushed { node, token, .. } => (4, *node as u64, token.0),
-            Event::Imported { node, token, .. } => (26, *node as u64, token.0),
-            Event::ViewOpened { node, view, .. } => (27, *node as u64, view.0),
-            Event::ViewRead { node, view, .. } => (28, *node as u64, view.0),
-            Event::Peer { from, to, message } => {
-                encoded = links::encode(message);
-                content = &encoded;
-                (5, *from as u64, *to as u64)
-            }
-            Event::LinkTry { gateway, router, .. } => (6, *gateway as u64, *router as u64),
-            Event::ToRouter { gateway, router, .. } => (7, *gateway as u64, *router as u64),
-            Event::ToGateway { gateway, router, .. } => (8, *gateway as u64, *router as u64),
-            Event::Accept { actor, connection } => (9, *actor as u64, *connection),
-            Event::Connected { actor, connection } => (10, *actor as u64, *connection),
-            Event::ToServer { actor, bytes, .. } => {
-                content = bytes;
-                (11, *actor as u64, bytes.len() as u64)
-            }
-            Event::ToClient { actor, bytes, .. } => {
-                content = bytes;
-                (12, *actor as u64, bytes.len() as u64)
-            }
-            Event::Broken { actor, connection } => (13, *actor as u64, *connection),
-            Event::Left { node, session, .. } => (14, *node as u64, session.to_u64()),
-            Event::Send { actor } => (15, *actor as u64, 0),
-            Event::Start { node } => (16, *node as u64, 0),
-            Event::Crash => (17, 0, 0),
-            Event::Partition => (18, 0, 0),
-            Event::Heal => (19, 0, 0),
-            Event::Cut => (20, 0, 0),
-            Event::Jump => (21, 0, 0),
-            Event::EndFaults => (22, 0, 0),
-        };
-        (line[1], line[2], line[3], line[4]) = (kind, a, b, content.len() as u64);
-        if self.scenario.print_trace {
-            println!("{:?} {}", self.now, describe(&line));
-        }
-        for byte in line.iter().flat_map(|word| word.to_le_bytes()).chain(content.iter().copied()) {
-            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-}
-
-fn describe(line: &[u64; 5]) -> String {
-    const KINDS: [&str; 23] = [
-        "",
-        "node timer",
-        "actor timer",
-        "synced",
-        "flushed",
-        "peer",
-        "link try",
-        "to router",
-        "to gateway",
-        "accept",
-        "connected",
-        "to server",
-        "to client",
-        "broken",
-        "left",
-        "send",
-        "start",
-        "crash",
-        "partition",
-        "heal",
-        "cut",
-        "jump",
-        "end of faults",
-    ];
-    format!("{:<12} {} {} ({} bytes)", KINDS[line[1] as usize], line[2], line[3], line[4])
 }

@@ -5,14 +5,14 @@ use core::time::Duration;
 
 use bytes::Bytes;
 use throng_base::{Instant, Key};
-use throng_client_core::{Answer, ClientEvent, Cursor, Output, Request, Start};
+use throng_client_core::{ClientEvent, Output, Request};
 use throng_gateway_core::Transport;
 use throng_wire::frame::ChannelClass;
-use throng_wire::{ChannelId, Event as ChannelEvent, EventKind, UserId};
+use throng_wire::{ChannelId, Event as ChannelEvent, EventKind, RequestId, UserId};
 
 use super::links::STREAM_DELAY_MAX;
 use super::{Event, World};
-use crate::actor::{Connection, node_of};
+use crate::actor::{Asked, Connection, Guest, Stage, node_of};
 use crate::net::Ordered;
 
 impl World {
@@ -29,18 +29,35 @@ impl World {
             for actor in &members {
                 self.actors[*actor].channels.push((number, channel));
             }
+            let guest = (first + size) % self.scenario.clients;
+            let visits = !members.contains(&guest) && self.rng.chance(500_000);
+            self.guests.push(visits.then_some(Guest { actor: guest, stage: Stage::Outside }));
             self.channels.push((channel, members, false));
             self.create(number);
         }
     }
 
-    fn create(&mut self, number: usize) {
+    pub(crate) fn create(&mut self, number: usize) {
         let (channel, members, _) = self.channels[number].clone();
         let users: Vec<UserId> = members[1..].iter().map(|actor| self.actors[*actor].user).collect();
-        let (now, creator) = (self.now, members[0]);
+        let creator = members[0];
         let request = Request::Create { channel, class: ChannelClass::Group, members: users };
-        self.actors[creator].machine.request(now, request).expect("a few requests are open at most");
-        self.pump_actor(creator);
+        self.ask(creator, request, Asked::Create(number));
+    }
+
+    /// Makes a request; tries again later if too many are open.
+    pub(crate) fn ask(&mut self, actor: usize, request: Request, asked: Asked) -> Option<RequestId> {
+        let now = self.now;
+        let id = self.actors[actor].machine.request(now, request).ok();
+        match (id, asked) {
+            (Some(id), asked) => {
+                self.actors[actor].asked.insert(id, asked);
+            }
+            (None, Asked::Create(_) | Asked::Read) => {}
+            (None, Asked::Join(number) | Asked::Leave(number)) => self.visit_soon(number),
+        }
+        self.pump_actor(actor);
+        id
     }
 
     pub(crate) fn actor_timer(&mut self, actor: usize, at: Instant) {
@@ -95,12 +112,13 @@ impl World {
     pub(crate) fn accept(&mut self, actor: usize, id: u64) {
         let (now, websocket) = (self.now, actor.is_multiple_of(2));
         let Some(node) = self.connection(actor, id).map(|connection| connection.node) else { return };
+        let node_now = self.nodes[node].local(now);
         let transport = if websocket { Transport::WebSocket } else { Transport::Stream };
         let address = IpAddr::V4(Ipv4Addr::new(127, 0, 1, actor as u8));
         let accepted = self.nodes[node]
             .process
             .as_mut()
-            .and_then(|p| p.gateway.handle_connect(now, transport, address).ok());
+            .and_then(|p| p.gateway.handle_connect(node_now, transport, address).ok());
         let event = match accepted {
             Some(session) => {
                 self.sessions[node].insert(session, (actor, id));
@@ -149,10 +167,9 @@ impl World {
     }
 
     pub(crate) fn server_reads(&mut self, actor: usize, id: u64, mut bytes: Vec<u8>) {
-        let now = self.now;
         let Some(connection) = self.connection(actor, id) else { return };
         let (node, Some(session)) = (connection.node, connection.session) else { return };
-        let life = self.nodes[node].life;
+        let (now, life) = (self.nodes[node].local(self.now), self.nodes[node].life);
         if !self.sessions[node].contains_key(&session) {
             return;
         }
@@ -205,7 +222,7 @@ impl World {
     }
 
     pub(crate) fn left(&mut self, node: usize, life: u32, session: Key) {
-        let now = self.now;
+        let now = self.nodes[node].local(self.now);
         if self.nodes[node].life == life && self.sessions[node].remove(&session).is_some() {
             if let Some(process) = &mut self.nodes[node].process {
                 process.gateway.handle_disconnect(now, session);
@@ -245,7 +262,7 @@ impl World {
             let body = format!("{actor}/{}", self.actors[actor].sent).into_bytes();
             if let Ok(id) = self.actors[actor].machine.publish(now, channel, Bytes::from(body.clone())) {
                 self.actors[actor].sent += 1;
-                self.model.sent(number, &body);
+                self.model.sent(actor, number, &body);
                 self.actors[actor].bodies.insert((channel, id), body);
             }
             self.pump_actor(actor);
@@ -273,15 +290,20 @@ impl World {
                 self.model.refused(&body, &code.to_string());
             }
             ClientEvent::Delivered { channel, event } => self.delivered(actor, channel, &event),
-            ClientEvent::SubscriptionEnded { channel, code } => {
+            ClientEvent::SubscriptionEnded { channel, code } if !self.may_end(actor, channel) => {
                 let text = format!("client {actor}'s subscription of {channel} ended with {code}");
                 self.model.violations.push(text);
             }
-            ClientEvent::Reset { channel, .. } => {
+            ClientEvent::Reset { channel, .. } if !self.may_end(actor, channel) => {
                 let number = self.number_of(channel);
                 self.model.reset(actor, number);
             }
-            ClientEvent::Answered { result, .. } => self.answered(actor, result.ok()),
+            ClientEvent::Answered { request, result } => self.answered(actor, request, result),
+            ClientEvent::Inbox(entry) => self.inbox(actor, entry.channel, entry.head.0),
+            ClientEvent::Moved { channel, head } => self.inbox(actor, channel, head.0),
+            ClientEvent::InboxReset { .. } => {
+                self.model.violations.push(format!("C5: client {actor}'s inbox was reset"));
+            }
             ClientEvent::TokenRefused { code } => {
                 self.model.violations.push(format!("client {actor}'s token was refused with {code}"));
             }
@@ -291,45 +313,28 @@ impl World {
             ClientEvent::Connected(_)
             | ClientEvent::Disconnected { .. }
             | ClientEvent::Subscribed { .. }
-            | ClientEvent::InboxReset { .. }
-            | ClientEvent::Inbox(_)
-            | ClientEvent::Moved { .. }
+            | ClientEvent::SubscriptionEnded { .. }
+            | ClientEvent::Reset { .. }
             | ClientEvent::ServerError { .. } => {}
         }
     }
 
-    fn number_of(&self, channel: ChannelId) -> usize {
+    pub(crate) fn number_of(&self, channel: ChannelId) -> usize {
         self.channels.iter().position(|(id, _, _)| *id == channel).expect("only these channels exist")
     }
 
     fn delivered(&mut self, actor: usize, channel: ChannelId, event: &ChannelEvent) {
         let number = self.number_of(channel);
-        let body = match event.kind {
-            EventKind::MESSAGE => event.body.to_vec(),
-            EventKind(kind) => [b"kind ", &[kind][..], &event.body].concat(),
-        };
+        let body = content_of(event);
+        self.note_removal(number, event);
         self.model.delivered(actor, number, event.seq.0, event.ts.0, &body);
     }
+}
 
-    /// A CREATE was answered: its members may follow and send. One that failed is tried again.
-    fn answered(&mut self, actor: usize, answer: Option<Answer>) {
-        let now = self.now;
-        let Some(Answer::Channel { channel, .. }) = answer else {
-            let missing = self.channels.iter().position(|(_, members, made)| members[0] == actor && !made);
-            if let Some(number) = missing {
-                self.create(number);
-            }
-            return;
-        };
-        let number = self.number_of(channel);
-        self.channels[number].2 = true;
-        for member in self.channels[number].1.clone() {
-            let subscribed =
-                self.actors[member].machine.subscribe(now, channel, Start::After(Cursor::default()));
-            subscribed.expect("a handful of channels");
-            if member != actor {
-                self.pump_actor(member);
-            }
-        }
+/// The content of an event, as the model knows it.
+pub(crate) fn content_of(event: &ChannelEvent) -> Vec<u8> {
+    match event.kind {
+        EventKind::MESSAGE => event.body.to_vec(),
+        EventKind(kind) => [b"kind ", &[kind][..], &event.body].concat(),
     }
 }

@@ -55,7 +55,7 @@ impl World {
             self.faults.partitioned += 1;
             return;
         }
-        let (now, life, sender) = (self.now, self.nodes[to].life, self.voters[from]);
+        let (now, life, sender) = (self.nodes[to].local(self.now), self.nodes[to].life, self.voters[from]);
         if let Some(process) = self.process(to, life) {
             process.router.handle_peer(now, sender, message);
             self.pump_node(to);
@@ -85,10 +85,11 @@ impl World {
         let link = &mut self.links[gateway][router];
         link.up = true;
         link.epoch += 1;
-        let (now, router_id) = (self.now, self.voters[router]);
+        let router_id = self.voters[router];
+        let (gateway_now, now) = (self.nodes[gateway].local(self.now), self.nodes[router].local(self.now));
         let Some(process) = &mut self.nodes[gateway].process else { return };
         let gateway_id = process.gateway_id;
-        process.gateway.handle_router_up(now, router_id);
+        process.gateway.handle_router_up(gateway_now, router_id);
         if let Some(process) = &mut self.nodes[router].process {
             process.router.handle_gateway_up(now, gateway_id);
         }
@@ -106,11 +107,12 @@ impl World {
         }
         link.up = false;
         link.epoch += 1;
-        let (now, router_id) = (self.now, self.voters[router]);
+        let router_id = self.voters[router];
+        let (gateway_now, now) = (self.nodes[gateway].local(self.now), self.nodes[router].local(self.now));
         let gateway_id =
             self.nodes[gateway].process.as_ref().map(|process| process.gateway_id).or(gateway_id);
         if let Some(process) = &mut self.nodes[gateway].process {
-            process.gateway.handle_router_down(now, router_id);
+            process.gateway.handle_router_down(gateway_now, router_id);
         }
         if let (Some(process), Some(gateway_id)) = (&mut self.nodes[router].process, gateway_id) {
             process.router.handle_gateway_down(now, gateway_id);
@@ -149,7 +151,7 @@ impl World {
         if self.links[gateway][router].epoch != epoch {
             return;
         }
-        let (now, life) = (self.now, self.nodes[router].life);
+        let (now, life) = (self.nodes[router].local(self.now), self.nodes[router].life);
         let Some(gateway_id) = self.nodes[gateway].process.as_ref().map(|process| process.gateway_id) else {
             return;
         };
@@ -163,7 +165,8 @@ impl World {
         if self.links[gateway][router].epoch != epoch {
             return;
         }
-        let (now, life, router_id) = (self.now, self.nodes[gateway].life, self.voters[router]);
+        let now = self.nodes[gateway].local(self.now);
+        let (life, router_id) = (self.nodes[gateway].life, self.voters[router]);
         if let Some(process) = self.process(gateway, life) {
             process.gateway.handle_router(now, router_id, message);
             self.pump_node(gateway);

@@ -1,0 +1,174 @@
+//! Disks: when writes end, how they end, and what a node learns of it.
+
+use core::time::Duration;
+
+use throng_base::Instant;
+use throng_base::planted::{Bug, is_planted};
+use throng_router_core::{AppliedRow, FlushToken, ImportToken, ViewId};
+use throng_storage_core::entry::Record;
+use throng_storage_core::state::WriteBatch;
+use throng_storage_core::store::PersistToken;
+use throng_wire::ids::ShardId;
+
+use super::{Event, World};
+use crate::disk::WriteEnd;
+
+impl World {
+    /// The node wants a group commit on its disk.
+    pub(crate) fn persist(&mut self, node: usize, token: PersistToken, records: Vec<Record>) {
+        let begun = self.nodes[node].disk.log.submit(token, records);
+        if begun {
+            self.write_begins(node);
+        }
+    }
+
+    fn write_begins(&mut self, node: usize) {
+        let mut took = self.write_time();
+        if !self.calm && self.rng.chance(self.scenario.plan.hang) {
+            self.faults.hangs += 1;
+            took += Duration::from_millis(self.rng.between(200, 8_000));
+        }
+        if is_planted(Bug::NoFsync) {
+            took = Duration::from_micros(20); // into the page cache
+        }
+        let life = self.nodes[node].life;
+        self.after(took, Event::Written { node, life });
+    }
+
+    fn write_time(&mut self) -> Duration {
+        let slowest = if self.calm { Duration::from_millis(1) } else { self.scenario.plan.sync_max };
+        Duration::from_nanos(self.rng.between(30_000, slowest.as_nanos() as u64))
+    }
+
+    /// A write of the log has ended, well or not.
+    pub(crate) fn written(&mut self, node: usize, life: u32) {
+        if self.nodes[node].life != life || !self.nodes[node].disk.log.is_writing() {
+            return;
+        }
+        if !self.calm && self.rng.chance(self.scenario.plan.write_error) {
+            // A failed write or sync is final: the process ends, and what it wrote may be there or not.
+            self.faults.write_errors += 1;
+            self.crash(node);
+            let pause = Duration::from_millis(self.rng.between(100, 3_000));
+            return self.after(pause, Event::Start { node });
+        }
+        let end = self.write_end(node);
+        let (token, begun) = self.nodes[node].disk.log.written(end, &mut self.rng);
+        if begun {
+            self.write_begins(node);
+        }
+        self.persisted(node, life, token);
+    }
+
+    /// A node could not read its log: the process ends, and the next start will see why.
+    pub(crate) fn read_failed(&mut self, node: usize) {
+        if self.victim != Some(node) {
+            self.model.violations.push(format!("node {node} cannot read its log on a sound disk"));
+        }
+        self.faults.read_errors += 1;
+        self.crash(node);
+        let pause = Duration::from_millis(self.rng.between(100, 3_000));
+        self.after(pause, Event::Start { node });
+    }
+
+    fn write_end(&mut self, node: usize) -> WriteEnd {
+        if self.calm || self.victim != Some(node) {
+            return WriteEnd::Placed;
+        }
+        if self.rng.chance(self.scenario.plan.lost_write) {
+            self.faults.lost_writes += 1;
+            return WriteEnd::Lost;
+        }
+        if self.rng.chance(self.scenario.plan.misdirected) {
+            self.faults.misdirected += 1;
+            return WriteEnd::Misdirected;
+        }
+        WriteEnd::Placed
+    }
+
+    /// The node learns that a group commit is durable.
+    fn persisted(&mut self, node: usize, life: u32, token: PersistToken) {
+        let now = self.nodes[node].local(self.now);
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_persisted(now, token);
+            self.pump_node(node);
+        }
+    }
+
+    /// The node wants a batch in its state store, and all of it flushed.
+    pub(crate) fn flush(&mut self, node: usize, token: FlushToken, batch: &WriteBatch) {
+        self.nodes[node].disk.write_state(batch);
+        let before: Instant = self.nodes[node].flushed_until;
+        let at = (before + Duration::from_nanos(1)).max(self.now + self.write_time());
+        self.nodes[node].flushed_until = at;
+        let life = self.nodes[node].life;
+        self.at(at, Event::Flushed { node, life, token });
+    }
+
+    pub(crate) fn flushed(&mut self, node: usize, life: u32, token: FlushToken) {
+        if self.nodes[node].life != life || self.nodes[node].process.is_none() {
+            return;
+        }
+        self.nodes[node].disk.flush_state();
+        let now = self.nodes[node].local(self.now);
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_flushed(now, token);
+        }
+        self.pump_node(node);
+    }
+
+    /// The node wants rows of a snapshot in its state store.
+    pub(crate) fn import(&mut self, node: usize, token: ImportToken, batch: &WriteBatch, flush: bool) {
+        self.nodes[node].disk.write_state(batch);
+        let before: Instant = self.nodes[node].flushed_until;
+        let at = (before + Duration::from_nanos(1)).max(self.now + self.write_time());
+        self.nodes[node].flushed_until = at;
+        let life = self.nodes[node].life;
+        self.at(at, Event::Imported { node, life, token, flush });
+    }
+
+    pub(crate) fn imported(&mut self, node: usize, life: u32, token: ImportToken, flush: bool) {
+        if self.nodes[node].life != life || self.nodes[node].process.is_none() {
+            return;
+        }
+        if flush {
+            self.nodes[node].disk.flush_state();
+        }
+        let now = self.nodes[node].local(self.now);
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_imported(now, token);
+        }
+        self.pump_node(node);
+    }
+
+    pub(crate) fn open_view(&mut self, node: usize, view: ViewId, shard: ShardId, replica: u32) {
+        let row = self.nodes[node].disk.open_view(view, shard, replica);
+        let life = self.nodes[node].life;
+        self.at(self.now, Event::ViewOpened { node, life, view, row });
+    }
+
+    pub(crate) fn view_opened(&mut self, node: usize, life: u32, view: ViewId, row: AppliedRow) {
+        let now = self.nodes[node].local(self.now);
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_view(now, view, Some(row));
+            self.pump_node(node);
+        }
+    }
+
+    pub(crate) fn read_view_soon(&mut self, node: usize, view: ViewId) {
+        let life = self.nodes[node].life;
+        self.after(Duration::from_micros(200), Event::ViewRead { node, life, view });
+    }
+
+    pub(crate) fn view_read(&mut self, node: usize, life: u32, view: ViewId) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let Some((rows, digest)) = self.nodes[node].disk.read_view(view) else { return };
+        let now = self.nodes[node].local(self.now);
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_view_rows(now, view, rows, digest);
+            self.pump_node(node);
+        }
+    }
+}
