@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::Result;
-use crate::process::{cargo, counted, read_cargo_line, read_plain_line, succeeds};
+use crate::process::{cargo, counted, read_cargo_line, succeeds};
 use crate::tally::Tally;
 
 /// Every cargo test, as the user who typed it; `args` narrow it down as they do for `cargo test`.
@@ -38,20 +38,4 @@ pub(crate) fn clippy() -> Result<Tally> {
     let mut command = cargo();
     command.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
     Ok(Tally::one(succeeds(&mut command)?))
-}
-
-/// Runs `seeds` simulated clusters; the simulator prints a failing seed and closes with a count.
-pub(crate) fn simulation(seeds: &str) -> Result<Tally> {
-    counted(simulator().args(["--seeds", seeds]), read_plain_line)
-}
-
-/// One seed gives one trace: the simulator runs it twice and compares.
-pub(crate) fn same_seed_same_trace() -> Result<Tally> {
-    Ok(Tally::one(succeeds(simulator().args(["--seed", "7"]))?))
-}
-
-fn simulator() -> Command {
-    let mut command = cargo();
-    command.args(["run", "--release", "--quiet", "--locked", "-p", "throng-sim", "--"]);
-    command
 }

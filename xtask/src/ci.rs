@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::tally::Tally;
-use crate::{Result, autobahn, chaos, checks, load, peers, power, readme, tidy};
+use crate::{Result, autobahn, chaos, checks, load, peers, power, readme, simulator, tidy};
 
 /// A named check.
 pub(crate) type Step = (&'static str, fn() -> Result<Tally>);
@@ -14,8 +14,10 @@ const STEPS: &[Step] = &[
     ("tidy", tidy::run),
     ("vectors", checks::vectors),
     ("clippy", checks::clippy),
-    ("same seed", checks::same_seed_same_trace),
-    ("sim", || checks::simulation("300")),
+    ("same seed", simulator::same_trace),
+    ("same builds", simulator::builds_agree),
+    ("sim", || simulator::seeds("1000")),
+    ("planted", simulator::five_planted),
     ("readme", readme::run),
     ("load", load::run),
     ("peers", || peers::run(&[])),

@@ -19,6 +19,7 @@ mod python;
 mod readme;
 mod results;
 mod server;
+mod simulator;
 mod tally;
 mod tidy;
 

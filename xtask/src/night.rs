@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::ci::{Step, run_all};
 use crate::process::{cargo, output_of};
 use crate::tally::Tally;
-use crate::{Result, autobahn, chaos, checks, fuzz, load, peers, power, results};
+use crate::{Result, autobahn, chaos, fuzz, load, peers, power, results, simulator};
 
 /// Seeds of one night; CI runs a few hundred.
 const SEEDS: &str = "20000";
@@ -17,8 +17,8 @@ const STEPS: &[Step] = &[
     ("autobahn", || autobahn::run(&[])),
     ("peers", || peers::run(&[])),
     ("load", load::run),
-    ("same seed", checks::same_seed_same_trace),
-    ("sim", || checks::simulation(SEEDS)),
+    ("same seed", simulator::same_trace),
+    ("sim", || simulator::seeds(SEEDS)),
     ("fuzz", fuzz_all),
 ];
 
@@ -36,6 +36,8 @@ const LONG: &[Long] = &[
     ("disk", |args| chaos::night("disk", args)),
     ("fsync", |args| chaos::night("fsync", args)),
     ("power", power::night),
+    ("sim", simulator::night),
+    ("planted", simulator::night_planted),
 ];
 
 /// Runs the long versions one after the other, or the one that is named.

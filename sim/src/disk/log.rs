@@ -66,6 +66,8 @@ pub(crate) struct LogDisk {
     newest: Option<(Spot, usize)>,
     /// Hard states that a planted bug writes one commit late.
     late: Vec<Record>,
+    /// The log ended in bytes that are no commit.
+    is_suspect: bool,
 }
 
 impl LogDisk {
@@ -81,6 +83,7 @@ impl LogDisk {
             lost: None,
             newest: None,
             late: Vec::new(),
+            is_suspect: false,
         }
     }
 
@@ -95,19 +98,22 @@ impl LogDisk {
     pub(crate) fn recover(&mut self) -> Result<Tail, String> {
         let mut shared = self.shared.lock();
         let log = shared.platter.log;
-        let mut contents = Contents::new(self.shards);
         let first = *shared.platter.segments.keys().next().expect("a log has a segment");
+        let mut contents = Contents::before_replay(self.shards, first);
         let mut recovery = Recovery::new(log, first);
         for bytes in shared.platter.segments.values() {
             recovery
                 .segment(bytes, |generation, record| contents.replay(generation, &record))
                 .map_err(|error| error.to_string())?;
         }
-        let (end, tail) = recovery.finish().expect("a log has a segment");
+        let recovered = recovery.finish().map_err(|error| error.to_string())?.expect("a log has a segment");
+        contents.complete()?;
+        let (end, tail) = (recovered.end, recovered.tail);
         shared.platter.prepare(end.generation.next());
         shared.contents = contents;
         drop(shared);
-        self.appender = Some(Appender::new(log, end));
+        self.appender = Some(Appender::new(log, end, recovered.segments));
+        self.is_suspect = matches!(tail, Tail::Torn { .. });
         Ok(tail)
     }
 
@@ -115,16 +121,28 @@ impl LogDisk {
     pub(crate) fn recovered(&self, shard: ShardId, applied: u64, applied_term: u64) -> RecoveredGroup {
         let shared = self.shared.lock();
         let hard_state = shared.contents.hard_state(shard);
-        let (first_index, next) = shared.contents.index().bounds(shard);
+        let (first_index, next) = shared.contents.bounds(shard);
         let tail_first = (applied + 1).min(next.saturating_sub(TAIL_ENTRIES)).max(first_index);
-        let runs = shared.contents.index().term_runs(shard, tail_first);
+        let places = shared.contents.places(shard);
+        let runs = places.map(|places| places.term_runs(tail_first)).unwrap_or_default();
+        let mark = shared.contents.mark(shard).cloned();
         drop(shared);
         let terms = runs.into_iter().map(|(first_index, term)| TermRun { first_index, term }).collect();
         let entries = match tail_first < next {
             true => self.shared.entries(shard, tail_first, next, usize::MAX).expect("recovery has read them"),
             false => Vec::new(),
         };
-        RecoveredGroup { hard_state, terms, entries, applied, applied_term, ..RecoveredGroup::empty(shard) }
+        RecoveredGroup {
+            hard_state,
+            mark,
+            is_suspect: self.is_suspect,
+            first_index,
+            terms,
+            entries,
+            applied,
+            applied_term,
+            ..RecoveredGroup::empty(shard)
+        }
     }
 
     /// Takes a group commit into the queue; true if a write begins with it.
@@ -309,11 +327,12 @@ fn read(
     (low, high): (u64, u64),
     max_bytes: usize,
 ) -> Result<Vec<Entry>, LogReadError> {
-    let index = shared.contents.index();
     let missing = || LogReadError(format!("entry {low} of shard {shard} is not in the log"));
-    let places = index.range(shard, low, high.min(index.bounds(shard).1)).ok_or_else(missing)?;
+    let (_, end) = shared.contents.bounds(shard);
+    let places = shared.contents.places(shard).and_then(|places| places.range(low, high.min(end)));
+    let places = places.ok_or_else(missing)?;
     let (mut bytes, mut found) = (0, Vec::new());
-    for (place, at) in places.iter().zip(low..) {
+    for (place, at) in places.zip(low..) {
         bytes += place.len as usize;
         if !found.is_empty() && bytes > max_bytes {
             break;

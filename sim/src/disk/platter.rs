@@ -28,7 +28,8 @@ impl Platter {
         let (log, capacity) = (self.log, self.capacity);
         self.segments.entry(generation).or_insert_with(|| {
             let mut bytes = vec![0; capacity];
-            let header = SegmentHeader { log, generation, capacity: capacity as u64 };
+            let header =
+                SegmentHeader { log, generation, capacity: capacity as u64, begin: Generation::FIRST };
             bytes[..BLOCK].copy_from_slice(&header.encode());
             bytes
         });

@@ -22,6 +22,8 @@ pub(crate) struct Package {
     /// Is it a member of the workspace?
     pub(crate) member: bool,
     pub(crate) dependencies: Vec<Dependency>,
+    /// What its own features turn on.
+    pub(crate) turns_on: Vec<String>,
 }
 
 /// A dependency as the manifest states it.
@@ -29,6 +31,8 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// A dev-dependency.
     pub(crate) for_tests: bool,
+    /// Features that it asks for.
+    pub(crate) features: Vec<String>,
 }
 
 impl Metadata {
@@ -84,12 +88,20 @@ fn package_of(json: &Value, members: &BTreeSet<&str>) -> Package {
     let dependency = |json: &Value| Dependency {
         name: string(&json["name"]),
         for_tests: json["kind"].as_str() == Some("dev"),
+        features: array(&json["features"]).iter().map(string).collect(),
     };
     Package {
         name: string(&json["name"]),
         licence: string(&json["license"]),
         member: json["id"].as_str().is_some_and(|id| members.contains(id)),
         dependencies: array(&json["dependencies"]).iter().map(dependency).collect(),
+        turns_on: json["features"]
+            .as_object()
+            .into_iter()
+            .flat_map(|features| features.values())
+            .flat_map(|list| array(list))
+            .map(string)
+            .collect(),
     }
 }
 

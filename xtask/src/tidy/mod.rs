@@ -2,6 +2,7 @@
 
 mod layers;
 mod metadata;
+mod planted;
 mod rocksdb;
 mod rules;
 mod sizes;
@@ -23,6 +24,7 @@ pub(crate) fn run() -> Result<Tally> {
     let metadata = metadata::Metadata::read()?;
     let results = [
         ("layers", layers::check(&metadata)),
+        ("planted", planted::check(&metadata)),
         ("unsafe", rules::unsafe_code(&sources)),
         ("purity", rules::purity(&sources)),
         ("left-overs", rules::left_overs(&sources)),
