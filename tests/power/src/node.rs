@@ -84,9 +84,11 @@ impl Node {
         let opened = throng_storage::open(dir, &open).map_err(|error| format!("refused to open: {error}"))?;
         let (clock, state, reader) = (Clock::new(), opened.state, opened.log.reader());
         let tail = opened.log.tail();
-        let mut groups = Vec::new();
+        let (mut groups, mut replicas) = (Vec::new(), Vec::new());
         for shard in (0..SHARDS).map(ShardId) {
-            let at = applied(&state, shard, shard.0).map_err(|error| format!("state: {error}"))?;
+            let replica = reader.mark(shard).map_or(shard.0, |mark| mark.replica);
+            let at = applied(&state, shard, replica).map_err(|error| format!("state: {error}"))?;
+            replicas.push(replica);
             groups.push(reader.recovered_group(shard, at.index, at.term).map_err(|error| error.to_string())?);
         }
         let config = StoreConfig::new(NODE, vec![NODE], SHARDS);
@@ -96,7 +98,8 @@ impl Node {
         config.flush_age = options.flush_age;
         // Little memory, so that reads come from the disk.
         config.memory = MemoryLimits { event_bytes: 256 << 10, object_bytes: 256 << 10 };
-        let mut router = Router::new(config, unix_millis(), clock.now(), unix_millis(), store, state.clone())
+        let (now, wall) = (clock.now(), unix_millis());
+        let mut router = Router::new(config, wall, now, wall, store, state.clone(), &replicas)
             .map_err(|error| format!("refused to load: {error}"))?;
         router.handle_gateway_up(clock.now(), GATEWAY);
         let (says, said) = unbounded();
@@ -208,8 +211,16 @@ impl Node {
                 Output::ToGateway { message: ToGateway::Reply(reply), .. } => {
                     self.replies.push((reply.id, reply.result));
                 }
-                // Nobody else is in the cluster, and nobody is subscribed.
-                Output::ToPeer { .. } | Output::ToGateway { .. } => {}
+                Output::Truncate { shard, mark } => {
+                    self.log.truncate(vec![(shard, mark)]).map_err(|error| format!("log: {error}"))?;
+                }
+                // Nobody else is in the cluster, so nobody is behind, and nobody is subscribed.
+                Output::ToPeer { .. }
+                | Output::ToGateway { .. }
+                | Output::OpenView { .. }
+                | Output::ReadView { .. }
+                | Output::CloseView { .. }
+                | Output::Import { .. } => {}
                 Output::Fatal { reason } => return Err(format!("the node stopped: {reason}")),
             }
         }

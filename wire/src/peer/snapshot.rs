@@ -48,6 +48,7 @@ pub struct SnapshotRow {
 
 /// One step of carrying a snapshot. `stream` is a number that the sender drew.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "one value at a time, on its way to or from a frame")]
 pub enum SnapshotMessage {
     /// Here is a snapshot.
     Offer {

@@ -77,12 +77,14 @@ mod tests {
     use crate::tidy::metadata::Dependency;
 
     fn package(name: &str, licence: &str, member: bool, used: &[&str]) -> Package {
-        let dependency = |name: &&str| Dependency { name: (*name).to_owned(), for_tests: false };
+        let dependency =
+            |name: &&str| Dependency { name: (*name).to_owned(), for_tests: false, features: Vec::new() };
         Package {
             name: name.into(),
             licence: licence.into(),
             member,
             dependencies: used.iter().map(dependency).collect(),
+            turns_on: Vec::new(),
         }
     }
 

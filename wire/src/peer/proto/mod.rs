@@ -145,6 +145,7 @@ pub(crate) struct Snapshot {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[expect(clippy::large_enum_variant, reason = "one value at a time, on its way to or from a frame")]
 pub(crate) enum SnapshotWhat {
     #[prost(message, tag = "10")]
     Offer(SnapshotOffer),
