@@ -99,7 +99,7 @@ fn package_of(json: &Value, members: &BTreeSet<&str>) -> Package {
             .as_object()
             .into_iter()
             .flat_map(|features| features.values())
-            .flat_map(|list| array(list))
+            .flat_map(array)
             .map(string)
             .collect(),
     }
