@@ -226,7 +226,7 @@ impl<S: StateRead> Driver<S> {
                     self.settled(FlushToken(0));
                 }
                 RouterInput::Imported(token) => self.router.handle_imported(now, token),
-                RouterInput::View(view, row) => self.router.handle_view(now, view, row),
+                RouterInput::View(view, row) => self.router.handle_view(now, view, row.map(|row| *row)),
                 RouterInput::ViewRows(view, rows, digest) => {
                     self.router.handle_view_rows(now, view, rows, digest);
                 }

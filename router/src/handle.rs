@@ -21,7 +21,7 @@ pub enum RouterInput {
     /// Rows of a received snapshot are written.
     Imported(ImportToken),
     /// A view of the state is open, with the row of its shard, or could not be opened.
-    View(ViewId, Option<AppliedRow>),
+    View(ViewId, Option<Box<AppliedRow>>),
     /// The next rows of a view; a digest comes with the last ones.
     ViewRows(ViewId, Vec<SnapshotRow>, Option<u64>),
     /// A view broke.

@@ -329,6 +329,7 @@ fn tell_refusal(error: &LinkError, address: SocketAddr) {
 
 #[cfg(test)]
 mod tests {
+    use throng_wire::Epoch;
     use throng_wire::link::GatewayId;
 
     use super::*;
@@ -341,6 +342,7 @@ mod tests {
             role: PeerRole::Node(NodeId(1)),
             cluster,
             shards: 8,
+            epoch: Epoch(1),
             node_name: String::new(),
         };
         let [two, three] = [2, 3].map(|number| PeerRole::Node(NodeId(number)));

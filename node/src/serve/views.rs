@@ -73,7 +73,7 @@ struct Copy {
 impl Copy {
     fn serve(&self, rows: &impl StateRead, asked: &Receiver<()>, handle: &RouterHandle) -> Result<(), Fatal> {
         let row = applied(rows, self.shard, self.replica)?;
-        handle.send(RouterInput::View(self.view, Some(row)));
+        handle.send(RouterInput::View(self.view, Some(Box::new(row))));
         let mut cursor = Some(Cursor::start());
         while let Some(at) = cursor.take() {
             if asked.recv_timeout(IDLE_MAX).is_err() {

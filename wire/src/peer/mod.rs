@@ -46,7 +46,6 @@ const SNAPSHOT: u8 = 0x94;
 
 /// One frame between processes of a cluster.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "one value at a time, on its way to or from a frame")]
 pub enum PeerFrame {
     /// First frame of whoever connected.
     Hello(PeerHello),

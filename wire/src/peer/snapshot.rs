@@ -48,20 +48,19 @@ pub struct SnapshotRow {
 
 /// One step of carrying a snapshot. `stream` is a number that the sender drew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "one value at a time, on its way to or from a frame")]
 pub enum SnapshotMessage {
     /// Here is a snapshot.
     Offer {
         /// The stream.
         stream: u64,
         /// The raft message that it belongs to, without entries.
-        message: RaftMessage,
+        message: Box<RaftMessage>,
         /// The last entry in it.
         index: u64,
         /// That entry's term.
         log_term: u64,
         /// Members as of that entry.
-        conf: RaftConf,
+        conf: Box<RaftConf>,
     },
     /// Send it, from chunk `next` on.
     Accept {
@@ -121,10 +120,10 @@ impl From<&SnapshotMessage> for proto::Snapshot {
         let what = match message {
             SnapshotMessage::Offer { message, index, log_term, conf, .. } => {
                 proto::SnapshotWhat::Offer(proto::SnapshotOffer {
-                    message: message.into(),
+                    message: (&**message).into(),
                     index: *index,
                     log_term: *log_term,
-                    conf: conf.into(),
+                    conf: (&**conf).into(),
                 })
             }
             SnapshotMessage::Accept { next, .. } => proto::SnapshotWhat::Accept(*next),
@@ -148,10 +147,10 @@ impl TryFrom<proto::Snapshot> for SnapshotMessage {
         Ok(match message.what.ok_or(DecodeError::BadValue("what"))? {
             proto::SnapshotWhat::Offer(offer) => Self::Offer {
                 stream,
-                message: offer.message.try_into()?,
+                message: Box::new(offer.message.try_into()?),
                 index: offer.index,
                 log_term: offer.log_term,
-                conf: offer.conf.try_into()?,
+                conf: Box::new(offer.conf.try_into()?),
             },
             proto::SnapshotWhat::Accept(next) => Self::Accept { stream, next },
             proto::SnapshotWhat::Refuse(_) => Self::Refuse { stream },

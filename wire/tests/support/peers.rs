@@ -247,10 +247,10 @@ fn snapshot() -> impl Strategy<Value = SnapshotMessage> {
     prop_oneof![
         offer.prop_map(|(stream, message, index, log_term, conf)| SnapshotMessage::Offer {
             stream,
-            message,
+            message: Box::new(message),
             index,
             log_term,
-            conf
+            conf: Box::new(conf)
         }),
         (any::<u64>(), any::<u64>()).prop_map(|(stream, next)| SnapshotMessage::Accept { stream, next }),
         any::<u64>().prop_map(|stream| SnapshotMessage::Refuse { stream }),

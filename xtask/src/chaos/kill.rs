@@ -58,7 +58,7 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     }
     counts.service.iter().for_each(Recovery::print);
     counts.all.print();
-    counts.tally += counts.all.check();
+    counts.tally += counts.all.check(options);
     if let Err(reason) = &outcome {
         println!("chaos: {reason}");
         counts.tally += Tally::FAIL;

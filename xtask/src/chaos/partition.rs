@@ -75,7 +75,7 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     counts.service.print();
     counts.healed.print();
     println!("chaos: {} elections after rejoining", counts.rejoin_elections);
-    counts.tally += counts.service.check();
+    counts.tally += counts.service.check(options);
     counts.tally += Tally::one(counts.rejoin_elections == 0);
     counts.tally += Tally::one(counts.never_back.is_empty());
     if let Err(reason) = &outcome {

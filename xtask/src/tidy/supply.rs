@@ -83,7 +83,6 @@ mod tests {
             name: name.into(),
             licence: licence.into(),
             member,
-            turns_on: Vec::new(),
             dependencies: used.iter().map(dependency).collect(),
             turns_on: Vec::new(),
         }

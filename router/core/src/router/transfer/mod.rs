@@ -54,7 +54,7 @@ enum Stage {
         meta: Option<SnapshotMeta>,
         until: Instant,
     },
-    Sending(Sending),
+    Sending(Box<Sending>),
 }
 
 /// All snapshots on their way from and to this node.
@@ -179,9 +179,9 @@ impl<S: StateRead> Router<S> {
             // Another one than the view is of, or the same one twice.
             Stage::Ready { .. } | Stage::Sending(_) => return self.end_outgoing(stream, false),
         }
-        let conf = conf_to_wire(meta.conf);
+        let (message, conf) = (Box::new(message), Box::new(conf_to_wire(meta.conf)));
         let offer = SnapshotMessage::Offer { stream, message, index: meta.index, log_term: meta.term, conf };
-        outgoing.stage = Stage::Sending(Sending::new(self.now, peer.node(), offer));
+        outgoing.stage = Stage::Sending(Box::new(Sending::new(self.now, peer.node(), offer)));
         self.step_outgoing(stream);
     }
 
@@ -190,8 +190,8 @@ impl<S: StateRead> Router<S> {
         let stream = message.stream();
         match message {
             SnapshotMessage::Offer { message, index, log_term, conf, .. } => {
-                let meta = SnapshotMeta { index, term: log_term, conf: conf_from_wire(conf) };
-                self.offered(node, stream, message, meta)
+                let meta = SnapshotMeta { index, term: log_term, conf: conf_from_wire(*conf) };
+                self.offered(node, stream, *message, meta)
             }
             SnapshotMessage::Chunk { number, rows, digest, .. } => {
                 let now = self.now;
@@ -244,7 +244,7 @@ impl<S: StateRead> Router<S> {
         }
         let has_room = is_free && self.transfers.incoming.len() < SNAPSHOTS_IN_MAX;
         if !has_room || !self.store.wants_snapshot(&message) {
-            self.to_peer(node, SnapshotMessage::Refuse { stream });
+            self.tell(node, SnapshotMessage::Refuse { stream });
             return Ok(());
         }
         let replica = self.transfers.next_replica;
@@ -284,7 +284,7 @@ impl<S: StateRead> Router<S> {
             let node = sending.node;
             match sending.poll_step() {
                 None => return,
-                Some(send::Step::Send(message)) => self.to_peer(node, message),
+                Some(send::Step::Send(message)) => self.tell(node, message),
                 Some(send::Step::Read) => self.output(Output::ReadView { view: ViewId(stream) }),
                 Some(send::Step::Ended(ok)) => return self.end_outgoing(stream, ok),
             }
@@ -310,7 +310,7 @@ impl<S: StateRead> Router<S> {
             let node = receiving.node;
             match receiving.poll_step() {
                 None => return Ok(()),
-                Some(receive::Step::Send(message)) => self.to_peer(node, message),
+                Some(receive::Step::Send(message)) => self.tell(node, message),
                 Some(receive::Step::Write(batch)) => self.import(stream, batch, false),
                 Some(receive::Step::Flush) => self.import(stream, Vec::new(), true),
                 Some(receive::Step::Complete) => self.received(stream),
@@ -336,7 +336,7 @@ impl<S: StateRead> Router<S> {
         if !taken {
             self.machines.drop_copy(StoredCopy { replica, shard: Some(shard) });
         }
-        self.to_peer(node, SnapshotMessage::Done { stream, ok: true });
+        self.tell(node, SnapshotMessage::Done { stream, ok: true });
     }
 
     /// Gives up a snapshot that is not complete. Rows that are still being written stay behind until the next start.
@@ -371,7 +371,7 @@ impl<S: StateRead> Router<S> {
         Ok(())
     }
 
-    fn to_peer(&mut self, node: NodeId, message: SnapshotMessage) {
+    fn tell(&mut self, node: NodeId, message: SnapshotMessage) {
         self.output(Output::ToPeer { node, message: PeerMessage::Snapshot(message) });
     }
 }

@@ -19,7 +19,7 @@ const SHARD: ShardId = ShardId(0);
 const REPLICA: u32 = 70;
 
 fn offer() -> SnapshotMessage {
-    let (message, conf) = (RaftMessage::default(), RaftConf::default());
+    let (message, conf) = (Box::<RaftMessage>::default(), Box::<RaftConf>::default());
     SnapshotMessage::Offer { stream: STREAM, message, index: 0, log_term: 0, conf }
 }
 
@@ -125,7 +125,7 @@ impl Pair {
                 None => {
                     let import = Import::new(SHARD, 1, REPLICA);
                     let receiving =
-                        receive::Receiving::new(self.now, NodeId(1), stream, message, meta(), import);
+                        receive::Receiving::new(self.now, NodeId(1), stream, *message, meta(), import);
                     self.receiving = Some(receiving);
                 }
             },
@@ -139,7 +139,7 @@ impl Pair {
     }
 
     fn pass(&mut self, time: core::time::Duration) {
-        self.now = self.now + time;
+        self.now += time;
         self.sending.handle_timeout(self.now);
         if let Some(receiving) = &mut self.receiving {
             receiving.handle_timeout(self.now);

@@ -66,6 +66,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few hundred at a time, in tests")]
 enum Event {
     Deliver { from: usize, to: usize, life: u64, batch: RaftBatch },
     Written { node: usize, life: u64 },
