@@ -13,9 +13,11 @@ use tokio::io::unix::AsyncFd;
 pub(super) struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
+    // Deprecated for descriptors that somebody else may close; this one is owned, and its successor is unsafe.
+    #[expect(deprecated, reason = "the descriptor is owned, so nobody closes it meanwhile")]
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        Ok(Self(AsyncFd::register(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
+        Ok(Self(AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
     }
 
     /// Returns at `at`.
