@@ -213,3 +213,56 @@ fn a_local_cluster_survives_the_death_of_a_node() {
     }
     assert_eq!(cluster.terminate(), Some(0));
 }
+
+/// A backup is of the moment it was taken, a restored node goes on from there in a new epoch, and damage is refused.
+#[test]
+fn a_restored_backup_serves_what_was_stored_and_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (data, backup, new) = (dir.path().join("data"), dir.path().join("backup"), dir.path().join("new"));
+    let node = Node::start(&data, &[]);
+    for number in 0..5 {
+        node.send("alice", "bob", &format!("message {number}"));
+    }
+    let history = node.history("alice", "bob");
+    let said = throng(&["backup", path(&backup), "--ops", &node.ops()]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_refused(&throng(&["backup", path(&backup), "--ops", &node.ops()]), 1, &["not empty"]);
+    node.send("bob", "alice", "too late for the backup");
+    assert_refused(&throng(&["restore", path(&backup), "--data-dir", path(&data)]), 1, &["is not empty"]);
+    assert_eq!(node.terminate(), Some(0));
+
+    let restore = || throng(&["restore", path(&backup), "--data-dir", path(&new)]);
+    let part = fs::read_dir(&backup).expect("there").map(|entry| entry.expect("an entry").path());
+    let part = part
+        .filter(|path| path.extension().is_some_and(|end| end == "rows"))
+        .max_by_key(|path| fs::metadata(path).expect("there").len());
+    let part = part.expect("a shard with rows");
+    let bytes = fs::read(&part).expect("readable");
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 1;
+    fs::write(&part, damaged).expect("written");
+    let said = restore();
+    assert!(said.code == Some(1) && !new.exists(), "{}", said.stderr);
+    fs::write(&part, bytes).expect("written back");
+    let said = restore();
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(said.stdout.contains("history epoch 2"), "{}", said.stdout);
+
+    // The keys are not part of a backup.
+    let restored = Node::start(&new, &["--keys", path(&data.join("keys"))]);
+    let server = restored.address("websocket");
+    let with_keys = |action: &str, user: &str, with: &str| command(action, user, with, &server, &data);
+    let seen = rig::run(&mut with_keys("history", "alice", "bob"));
+    assert_eq!((seen.code, seen.stdout), (Some(0), history), "{}", seen.stderr);
+    let said = rig::run(with_keys("send", "bob", "alice").arg("after the restore"));
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    restored.kill();
+    let restored = Node::start(&new, &["--keys", path(&data.join("keys"))]);
+    let server = restored.address("websocket");
+    let seen = rig::run(&mut command("history", "alice", "bob", &server, &data));
+    assert!(
+        seen.stdout.contains("after the restore") && !seen.stdout.contains("too late"),
+        "{}",
+        seen.stdout
+    );
+}
