@@ -1,6 +1,6 @@
 //! Requests that read: after a read index that a turn's reads share, from applied state.
 //!
-//! A stale read, or one at least as fresh as the applied state is, is answered at once. That is safe whatever happened
+//! A stale read of a channel that is known here, or one that applied state is fresh enough for, is answered at once. That is safe whatever happened
 //! elsewhere: applied state is a prefix, so where a removal is missing, so is everything after it (contract C7).
 
 use throng_base::planted::{Bug, is_planted, noted};
@@ -68,7 +68,11 @@ impl<S: StateRead> Router<S> {
             return Ok(true);
         }
         Ok(match request.op {
-            Op::Fetch { freshness: Freshness::Stale, .. } => true,
+            // A leader that does not know yet that it was deposed must not say that there is no such channel: what is
+            // final is said after a read index.
+            Op::Fetch { channel, freshness: Freshness::Stale, .. } => {
+                self.machines.read_channel(&channel, &request.user)?.is_some()
+            }
             Op::Fetch { channel, freshness: Freshness::AtLeast(seq), .. } => {
                 self.machines.read_channel(&channel, &request.user)?.is_some_and(|view| view.head >= seq)
             }
