@@ -35,7 +35,7 @@ fn shake_hands(near: &mut FrameLink, far: &mut FrameLink) {
 }
 
 #[test]
-#[ignore = "a measurement of three seconds a line"]
+#[ignore = "a measurement: cargo test -p throng-runtime --lib -- --ignored --nocapture cost"]
 fn cost_of_tls_on_a_link() {
     let (dir, authority) = (tempfile::tempdir().expect("a directory"), Authority::new());
     let [one, two] = ["node-1", "node-2"].map(|who| member(dir.path(), &authority, who, Odd::default()));
