@@ -7,6 +7,7 @@ use throng_base::{Instant, Key};
 use throng_gateway_core::{Gateway, Output};
 use throng_runtime::{Clock, unix_millis};
 use throng_wire::Code;
+use throng_wire::link::ToGateway;
 
 use crate::config::{LoopConfig, TokenVerifier};
 use crate::handle::{Inbox, LoopInput, LoopStats};
@@ -104,7 +105,10 @@ impl Engine {
         match input {
             LoopInput::Router { node, messages } => {
                 for message in messages {
-                    self.machine.handle_router(now, node, message);
+                    match message {
+                        ToGateway::Nodes { nodes } => self.routers.told(now, node, nodes),
+                        message => self.machine.handle_router(now, node, message),
+                    }
                 }
             }
             LoopInput::RouterUp(node) => self.machine.handle_router_up(now, node),

@@ -81,13 +81,16 @@ pub(crate) struct ServeArgs {
     /// Roles of this process.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ROLE,…")]
     pub(crate) role: Option<Vec<Role>>,
-    /// With `--role gateway`: peer addresses of the routers.
+    /// Peer addresses of a running cluster that this node joins; with `--role gateway`, of all its routers.
     #[arg(long, value_delimiter = ',', value_name = "ADDR,…")]
     pub(crate) join: Option<Vec<SocketAddr>>,
-    /// This node's number in a static cluster.
+    /// What the node shares a fate with (rack, room): replicas of a shard avoid the same one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) zone: Option<String>,
+    /// This node's number; a node that joins gets one.
     #[arg(long, value_name = "N")]
     pub(crate) node_id: Option<u64>,
-    /// All nodes of a static cluster and their peer addresses, for instance `1=127.0.0.1:4401,2=127.0.0.1:4411`.
+    /// The nodes that a cluster begins with and their peer addresses, for instance `1=127.0.0.1:4401,2=127.0.0.1:4411`.
     #[arg(long, value_delimiter = ',', value_name = "N=ADDR,…")]
     pub(crate) peers: Option<Vec<String>>,
     /// Cluster id (32 hexadecimal digits); a new single node draws its own.
@@ -134,8 +137,95 @@ pub(crate) struct ServeArgs {
 pub(crate) enum ClusterCommand {
     /// Start a cluster of real processes on this machine and stay in the foreground until interrupted.
     Start(ClusterStartArgs),
+    /// Add a node to a local cluster: lays it out, joins and stays in the foreground until interrupted.
+    Join(ClusterJoinArgs),
+    /// Show the nodes of a cluster and where its shards are.
+    Nodes(ClusterOpsArgs),
+    /// Take a node, dead or alive, out of a cluster: moves its shards to others and waits until they are there.
+    Leave(ClusterLeaveArgs),
+    /// Move one replica of a shard to another node.
+    Move(ClusterMoveArgs),
+    /// Lay all shards out over the active nodes, with as few moves as possible.
+    Balance(ClusterBalanceArgs),
     /// Make new certificates for the links between nodes; a running cluster takes them over within seconds.
     Certs(ClusterCertsArgs),
+}
+
+/// Arguments of `throng cluster join`.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterJoinArgs {
+    /// Directory of the local cluster that `throng cluster start` laid out and runs.
+    #[arg(long, value_name = "DIR", default_value = "throng-cluster")]
+    pub(crate) data_dir: PathBuf,
+    /// First port of the node: clients, other nodes and operations on three in a row. 0 = any free ports.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) port: u16,
+    /// What the node shares a fate with.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) zone: Option<String>,
+    /// Start a node again that joined before.
+    #[arg(long, value_name = "N")]
+    pub(crate) node: Option<u64>,
+}
+
+/// A node that is asked, for all that any node can answer.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterOpsArgs {
+    /// Operations address of any living node of the cluster.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:4402")]
+    pub(crate) ops: SocketAddr,
+}
+
+/// How long a change is waited for.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterWaitArgs {
+    /// Give up waiting after so many seconds; what was asked for goes on.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) timeout: u64,
+}
+
+/// Arguments of `throng cluster leave`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterLeaveArgs {
+    /// The node's number.
+    pub(crate) node: u64,
+    /// Whom to ask: not the node that leaves.
+    #[command(flatten)]
+    pub(crate) ops: ClusterOpsArgs,
+    /// How long.
+    #[command(flatten)]
+    pub(crate) wait: ClusterWaitArgs,
+}
+
+/// Arguments of `throng cluster move`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterMoveArgs {
+    /// The shard.
+    pub(crate) shard: u32,
+    /// The node that holds the replica.
+    pub(crate) from: u64,
+    /// The node that should.
+    pub(crate) to: u64,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) ops: ClusterOpsArgs,
+    /// How long.
+    #[command(flatten)]
+    pub(crate) wait: ClusterWaitArgs,
+}
+
+/// Arguments of `throng cluster balance`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClusterBalanceArgs {
+    /// Replicas of each shard from now on, as far as there are nodes; as before without.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=7))]
+    pub(crate) replicas: Option<u8>,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub(crate) ops: ClusterOpsArgs,
+    /// How long.
+    #[command(flatten)]
+    pub(crate) wait: ClusterWaitArgs,
 }
 
 /// Arguments of `throng cluster certs`.

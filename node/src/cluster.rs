@@ -1,6 +1,6 @@
 //! `throng cluster`: a local cluster of real processes in one command, and the certificates of its links.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use throng_wire::NodeId;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{ClusterCertsArgs, ClusterStartArgs};
+use crate::cli::{ClusterCertsArgs, ClusterJoinArgs, ClusterStartArgs};
 use crate::error::Failure;
 use crate::ready::Ready;
 use crate::{identity, peer_certificates};
@@ -51,11 +51,22 @@ pub(crate) struct LocalNode {
     pub(crate) peer: SocketAddr,
     /// Operations.
     pub(crate) ops: SocketAddr,
+    /// It joined the running cluster.
+    #[serde(default)]
+    pub(crate) joined: bool,
+    /// What it shares a fate with.
+    #[serde(default)]
+    pub(crate) zone: String,
 }
 
 impl LocalCluster {
     fn id(&self) -> Result<[u8; 16], Failure> {
         crate::config::cluster_id(&self.cluster_id)
+    }
+
+    /// The nodes that the cluster began with.
+    fn founders(&self) -> impl Iterator<Item = &LocalNode> {
+        self.nodes.iter().filter(|node| !node.joined)
     }
 
     fn node_ids(&self) -> Vec<NodeId> {
@@ -136,12 +147,12 @@ fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
     let dir = &args.data_dir;
     let path = dir.join(CLUSTER_FILE);
     if let Some(cluster) = load(&path)? {
-        if cluster.nodes.len() as u64 != args.nodes {
+        let founders = cluster.founders().count();
+        if founders as u64 != args.nodes {
             return Err(Failure::Config(format!(
-                "{} holds a cluster of {} nodes; start it with --nodes {} or choose another --data-dir",
+                "{} holds a cluster of {founders} nodes; start it with --nodes {founders} or choose another \
+                 --data-dir",
                 dir.display(),
-                cluster.nodes.len(),
-                cluster.nodes.len()
             )));
         }
         return Ok(cluster);
@@ -157,35 +168,72 @@ fn load_or_lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
         )));
     }
     let cluster = lay_out(args)?;
-    let text = serde_json::to_string_pretty(&cluster).expect("plain fields always serialize");
-    // In one piece, so that whoever waits for the file never reads half of it.
-    let temporary = path.with_extension("tmp");
-    fs::write(&temporary, text + "\n")
-        .and_then(|()| fs::rename(&temporary, &path))
-        .map_err(|e| Failure::runtime(format!("cannot write {}", path.display()), e))?;
+    save(&path, &cluster)?;
     Ok(cluster)
 }
 
-fn lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
+fn save(path: &Path, cluster: &LocalCluster) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(cluster).expect("plain fields always serialize");
+    // In one piece, so that whoever waits for the file never reads half of it.
+    let temporary = path.with_extension("tmp");
+    fs::write(&temporary, text + "\n")
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|e| Failure::runtime(format!("cannot write {}", path.display()), e))
+}
+
+/// Adds a node to a local cluster and becomes it.
+///
+/// # Errors
+/// [`Failure`] if there is no such cluster; otherwise this process is the node, and ends as it does.
+pub(crate) fn join(args: &ClusterJoinArgs) -> Result<(), Failure> {
+    let path = args.data_dir.join(CLUSTER_FILE);
+    let mut cluster = load(&path)?.ok_or_else(|| {
+        Failure::Config(format!("{} is not there; name the cluster's --data-dir", path.display()))
+    })?;
+    let node = match args.node {
+        Some(id) => {
+            let known = cluster.nodes.iter().find(|node| node.id == id).cloned();
+            known.ok_or_else(|| Failure::Config(format!("{} knows no node {id}", path.display())))?
+        }
+        None => {
+            let id = cluster.nodes.iter().map(|node| node.id).max().unwrap_or(0) + 1;
+            let zone = args.zone.clone().unwrap_or_default();
+            let [client, peer, ops] = ports(args.port, &mut FreePorts::default())?;
+            let node = LocalNode { id, client, peer, ops, joined: true, zone };
+            cluster.nodes.push(node.clone());
+            save(&path, &cluster)?;
+            node
+        }
+    };
+    cluster.refresh_certificates(&args.data_dir)?;
+    let failed = |e| Failure::runtime(format!("node {}: cannot start", node.id), e);
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = std::process::Command::new(program);
+    command.args(serve_args(&args.data_dir, &cluster, &node));
+    Err(failed(std::os::unix::process::CommandExt::exec(&mut command)))
+}
+
+/// Three addresses: for clients, other nodes and operations.
+fn ports(first: u16, free: &mut FreePorts) -> Result<[SocketAddr; 3], Failure> {
     let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    if first == 0 {
+        return Ok([loopback(free.take()?), loopback(free.take()?), loopback(free.take()?)]);
+    }
+    match first.checked_add(2) {
+        Some(_) => Ok([first, first + 1, first + 2].map(loopback)),
+        None => Err(Failure::Config(format!("--port {first} leaves no room for three ports"))),
+    }
+}
+
+fn lay_out(args: &ClusterStartArgs) -> Result<LocalCluster, Failure> {
     let mut free = FreePorts::default();
     let mut nodes = Vec::new();
     for id in 1..=args.nodes {
-        let ports = if args.port == 0 {
-            [free.take()?, free.take()?, free.take()?]
-        } else {
-            let base = u64::from(args.port) + 10 * (id - 1);
-            let base = u16::try_from(base).ok().filter(|base| *base <= u16::MAX - 2).ok_or_else(|| {
-                Failure::Config(format!("--port {} leaves no room for the nodes", args.port))
-            })?;
-            [base, base + 1, base + 2]
-        };
-        nodes.push(LocalNode {
-            id,
-            client: loopback(ports[0]),
-            peer: loopback(ports[1]),
-            ops: loopback(ports[2]),
-        });
+        let base = if args.port == 0 { 0 } else { u64::from(args.port) + 10 * (id - 1) };
+        let base = u16::try_from(base)
+            .map_err(|_| Failure::Config(format!("--port {} leaves no room for the nodes", args.port)))?;
+        let [client, peer, ops] = ports(base, &mut free)?;
+        nodes.push(LocalNode { id, client, peer, ops, joined: false, zone: String::new() });
     }
     let id = crate::serve::random_id()?;
     Ok(LocalCluster { cluster_id: throng_wire::ChannelId(id).to_string(), shards: args.shards, nodes })
@@ -216,6 +264,37 @@ fn ready_file(dir: &Path, id: u64) -> PathBuf {
     dir.join(format!("node-{id}.ready.json"))
 }
 
+/// The arguments under which a node of a local cluster serves.
+fn serve_args(dir: &Path, cluster: &LocalCluster, node: &LocalNode) -> Vec<OsString> {
+    let tls = peer_certificates::files(&dir.join("keys"), PeerKind::Node(NodeId(node.id)));
+    let addresses =
+        |with: fn(&LocalNode) -> String| cluster.founders().map(with).collect::<Vec<_>>().join(",");
+    let mut args: Vec<OsString> = vec!["serve".into()];
+    let mut flag = |name: &str, value: OsString| args.extend([name.into(), value]);
+    flag("--node-id", node.id.to_string().into());
+    flag("--cluster-id", cluster.cluster_id.clone().into());
+    if node.joined {
+        flag("--join", addresses(|node| node.peer.to_string()).into());
+    } else {
+        flag("--peers", addresses(|node| format!("{}={}", node.id, node.peer)).into());
+    }
+    if !node.zone.is_empty() {
+        flag("--zone", node.zone.clone().into());
+    }
+    flag("--listen", node.client.to_string().into());
+    flag("--peer-listen", node.peer.to_string().into());
+    flag("--ops-listen", node.ops.to_string().into());
+    flag("--data-dir", dir.join(format!("node-{}", node.id)).into());
+    flag("--keys", dir.join("keys").into());
+    flag("--peer-cert", tls.certificate.into());
+    flag("--peer-key", tls.key.into());
+    flag("--peer-ca", tls.authorities.into());
+    if let Some(shards) = cluster.shards {
+        flag("--shards", shards.to_string().into());
+    }
+    args
+}
+
 fn spawn(args: &ClusterStartArgs, cluster: &LocalCluster, node: &LocalNode) -> Result<Running, Failure> {
     let dir = &args.data_dir;
     let failed = |what: &str, e: std::io::Error| Failure::runtime(format!("node {}: {what}", node.id), e);
@@ -231,37 +310,15 @@ fn spawn(args: &ClusterStartArgs, cluster: &LocalCluster, node: &LocalNode) -> R
     if ready.exists() {
         fs::remove_file(&ready).map_err(|e| failed("cannot remove its old ready file", e))?;
     }
-    let peers: BTreeMap<u64, String> =
-        cluster.nodes.iter().map(|n| (n.id, format!("{}={}", n.id, n.peer))).collect();
-    let tls = peer_certificates::files(&dir.join("keys"), PeerKind::Node(NodeId(node.id)));
     let mut command = Command::new(program);
     command
-        .arg("serve")
-        .args(["--node-id", &node.id.to_string()])
-        .args(["--cluster-id", &cluster.cluster_id])
-        .args(["--peers", &peers.into_values().collect::<Vec<_>>().join(",")])
-        .args(["--listen", &node.client.to_string()])
-        .args(["--peer-listen", &node.peer.to_string()])
-        .args(["--ops-listen", &node.ops.to_string()])
-        .arg("--data-dir")
-        .arg(dir.join(format!("node-{}", node.id)))
-        .arg("--keys")
-        .arg(dir.join("keys"))
-        .arg("--peer-cert")
-        .arg(&tls.certificate)
-        .arg("--peer-key")
-        .arg(&tls.key)
-        .arg("--peer-ca")
-        .arg(&tls.authorities)
+        .args(serve_args(dir, cluster, node))
         .arg("--ready-file")
         .arg(&ready)
         .arg("--exit-with-parent")
         .stdin(std::process::Stdio::null())
         .stdout(log)
         .stderr(errors);
-    if let Some(shards) = cluster.shards {
-        command.args(["--shards", &shards.to_string()]);
-    }
     let child = command.spawn().map_err(|e| failed("cannot start", e))?;
     Ok(Running { node: node.clone(), child })
 }

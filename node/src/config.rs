@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use throng_router_core::limits::META_NAME_MAX;
 use throng_runtime::tls::PeerTlsFiles;
 use throng_wire::{NodeId, SLOTS, limits};
 
@@ -21,6 +22,7 @@ struct File {
     ops_listen: Option<SocketAddr>,
     roles: Option<Vec<String>>,
     join: Option<Vec<SocketAddr>>,
+    zone: Option<String>,
     keys: Option<PathBuf>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -57,7 +59,8 @@ pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults
 #peer_listen = "127.0.0.1:4401"    # other nodes; off loopback only with the three peer_… files below
 #ops_listen = "127.0.0.1:4402"     # health and status
 #roles = ["gateway", "router", "storage"]
-#join = []                         # with roles = ["gateway"]: peer addresses of the routers
+#join = []                         # peer addresses of a running cluster that this node, or gateway, joins
+#zone = ""                         # what the node shares a fate with (rack, room): replicas avoid the same one
 #keys = "throng-data/keys"         # token key and development certificate
 #tls_cert = "cert.pem"             # certificate chain for wss and QUIC
 #tls_key = "key.pem"
@@ -93,8 +96,10 @@ pub(crate) struct Config {
     pub(crate) gateway: bool,
     /// Whether router and storage run here.
     pub(crate) router: bool,
-    /// Peer addresses of remote routers, for a gateway of its own.
+    /// Peer addresses of a running cluster: the routers of a gateway of its own, or what a new node joins.
     pub(crate) join: Vec<SocketAddr>,
+    /// What the node shares a fate with; empty = nothing that is known.
+    pub(crate) zone: String,
     /// Token key and development certificate.
     pub(crate) keys: PathBuf,
     /// Certificate chain and key.
@@ -105,6 +110,8 @@ pub(crate) struct Config {
     pub(crate) loops: usize,
     /// This node.
     pub(crate) node: NodeId,
+    /// Whether its number was given; otherwise a node that joins takes the one it gets.
+    pub(crate) is_numbered: bool,
     /// All voters and their peer addresses; this node included.
     pub(crate) peers: BTreeMap<NodeId, SocketAddr>,
     /// Cluster id, if given.
@@ -135,7 +142,8 @@ impl Config {
         };
         let data_dir = args.data_dir.clone().or(file.data_dir).unwrap_or_else(|| "throng-data".into());
         let (gateway, router) = roles(args.role.as_deref(), file.roles.as_deref())?;
-        let node = NodeId(args.node_id.or(file.cluster.node_id).unwrap_or(1));
+        let number = args.node_id.or(file.cluster.node_id);
+        let node = NodeId(number.unwrap_or(1));
         let config = Self {
             listen: args.listen.or(file.listen).unwrap_or_else(|| loopback(4400)),
             peer_listen: args.peer_listen.or(file.peer_listen).unwrap_or_else(|| loopback(4401)),
@@ -152,6 +160,8 @@ impl Config {
             ])?,
             loops: args.loops.or(file.loops).unwrap_or_else(cores),
             node,
+            is_numbered: number.is_some(),
+            zone: args.zone.clone().or(file.zone).unwrap_or_default(),
             peers: peers(args.peers.as_deref(), file.cluster.peers)?,
             cluster: args
                 .cluster_id
@@ -191,14 +201,26 @@ impl Config {
         if !self.gateway && !self.router {
             return refuse("roles is empty; name gateway, or router and storage, or all three".into());
         }
-        if self.router && !self.join.is_empty() {
-            return refuse("join is for a gateway of its own; a router finds the others by peers".into());
+        if self.router && !self.join.is_empty() && !self.peers.is_empty() {
+            return refuse(
+                "join and peers exclude each other: a node joins a running cluster, or is one of its first"
+                    .into(),
+            );
+        }
+        if self.router
+            && !self.join.is_empty()
+            && (self.peer_listen.port() == 0 || self.peer_listen.ip().is_unspecified())
+        {
+            return refuse("join needs a peer_listen address that the other nodes can dial".into());
+        }
+        if self.zone.len() > META_NAME_MAX {
+            return refuse(format!("zone is longer than {META_NAME_MAX} bytes"));
         }
         if self.gateway && !self.router && self.join.is_empty() {
             return refuse("a gateway of its own needs --join with the routers' peer addresses".into());
         }
-        if self.shards.is_some_and(|shards| shards == 0 || shards > SLOTS) {
-            return refuse(format!("shards must lie between 1 and {SLOTS}"));
+        if self.shards.is_some_and(|shards| shards == 0 || shards >= SLOTS) {
+            return refuse(format!("shards must lie between 1 and {}", SLOTS - 1));
         }
         if self.body_max == 0 || self.body_max > limits::BODY_MAX_CAP {
             return refuse(format!("limits.body_max must lie between 1 and {}", limits::BODY_MAX_CAP));
@@ -379,7 +401,8 @@ mod tests {
             ("", "[limits]\nheartbeat_ms = 1", "limits.heartbeat_ms must be at least"),
             ("--role router", "", "router and storage run together"),
             ("--role gateway", "", "needs --join"),
-            ("--join 127.0.0.1:1", "", "join is for a gateway of its own"),
+            ("--join 127.0.0.1:1 --peers 1=127.0.0.1:1", "", "join and peers exclude each other"),
+            ("--join 127.0.0.1:1 --peer-listen 127.0.0.1:0", "", "join needs a peer_listen address"),
             ("--node-id 0", "", "node_id is 0"),
             ("--node-id 3 --peers 1=127.0.0.1:1", "", "peers does not list this node (3)"),
             ("--peers 1=127.0.0.1:1,1=127.0.0.1:2", "", "peers lists node 1 twice"),

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod error;
 mod identity;
+mod members;
 mod ops;
 mod peer_certificates;
 mod ready;
@@ -50,6 +51,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&args),
         Command::Cluster { command: ClusterCommand::Start(args) } => cluster::start(&args),
         Command::Cluster { command: ClusterCommand::Certs(args) } => cluster::certs(&args),
+        Command::Cluster { command: ClusterCommand::Join(args) } => cluster::join(&args),
+        Command::Cluster { command: ClusterCommand::Nodes(args) } => members::nodes(&args),
+        Command::Cluster { command: ClusterCommand::Leave(args) } => members::leave(&args),
+        Command::Cluster { command: ClusterCommand::Move(args) } => members::move_replica(&args),
+        Command::Cluster { command: ClusterCommand::Balance(args) } => members::balance(&args),
         Command::Token(args) => token::run(&args),
         Command::Chat(args) => talk::chat(&args),
         Command::Send(args) => talk::send(&args),

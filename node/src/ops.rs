@@ -15,6 +15,7 @@ use throng_runtime::tls::PeerTls;
 use throng_runtime::unix_millis;
 
 use crate::error::Failure;
+use crate::members::{Change, ClusterView};
 use crate::ready::Ready;
 
 /// How long the status of the router loop is waited for.
@@ -33,8 +34,6 @@ pub(crate) struct Sources {
     pub(crate) sessions: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Cluster id, hexadecimal.
     pub(crate) cluster: String,
-    /// Voters of every shard.
-    pub(crate) voters: usize,
     /// Credentials for peer links.
     pub(crate) peer_tls: Option<PeerTls>,
     /// What a backup is written from.
@@ -52,7 +51,7 @@ pub(crate) struct Status {
     pub(crate) resident_bytes: u64,
     /// Sessions on the gateway loops.
     pub(crate) gateway_sessions: u64,
-    /// Voters of every shard.
+    /// Most replicas that a shard has, as far as this node has some.
     pub(crate) voters: usize,
     /// The certificate for peer links; without one they are in the clear.
     pub(crate) peer_certificate: Option<CertificateView>,
@@ -85,8 +84,14 @@ pub(crate) struct RouterView {
     pub(crate) shards: usize,
     /// Shards this node leads and serves.
     pub(crate) serving: usize,
-    /// Shards without a leader that this node knows of.
+    /// Shards with a replica here and without a leader that this node knows of.
     pub(crate) leaderless: usize,
+    /// Shards with a replica here.
+    pub(crate) replicas: usize,
+    /// By shard: the nodes that have a replica, if this one has.
+    pub(crate) shard_members: Vec<Vec<u64>>,
+    /// Leader of the metadata group; 0 = unknown.
+    pub(crate) metadata_leader: u64,
     /// By shard: leader (0 = unknown), term, highest entry applied here.
     pub(crate) shard_leader_term_applied: Vec<(u64, u64, u64)>,
     /// Nodes with a working link.
@@ -103,10 +108,22 @@ pub(crate) struct RouterView {
 
 impl From<RouterStatus> for RouterView {
     fn from(status: RouterStatus) -> Self {
+        let here = || status.shards.iter().filter(|shard| !shard.members.is_empty());
         Self {
             shards: status.shards.len(),
             serving: status.shards.iter().filter(|shard| shard.serving).count(),
-            leaderless: status.shards.iter().filter(|shard| shard.leader.is_none()).count(),
+            leaderless: here().filter(|shard| shard.leader.is_none()).count(),
+            replicas: here().count(),
+            shard_members: status
+                .shards
+                .iter()
+                .map(|shard| shard.members.iter().map(|node| node.0).collect())
+                .collect(),
+            metadata_leader: status
+                .metadata
+                .as_ref()
+                .and_then(|metadata| metadata.leader)
+                .map_or(0, |node| node.0),
             shard_leader_term_applied: status
                 .shards
                 .iter()
@@ -157,15 +174,18 @@ impl Sources {
     /// A snapshot; `None` if the router loop does not answer.
     pub(crate) fn status(&self) -> Option<Status> {
         let router = match &self.router {
-            Some(handle) => Some(router_status(handle)?.into()),
+            Some(handle) => Some(router_status(handle)?),
             None => None,
         };
+        let members = router.iter().flat_map(|router| &router.shards).map(|shard| shard.members.len());
+        let voters = members.max().unwrap_or(0);
+        let router = router.map(RouterView::from);
         Some(Status {
             ready: self.ready.clone(),
             cluster: self.cluster.clone(),
             resident_bytes: throng_runtime::resident_bytes(),
             gateway_sessions: (self.sessions)(),
-            voters: self.voters,
+            voters,
             peer_certificate: self.peer_tls.as_ref().map(CertificateView::of),
             router,
         })
@@ -180,6 +200,7 @@ pub(crate) fn routes(sources: Arc<Sources>) -> Router {
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route("/backup", post(backup))
+        .route("/cluster", get(cluster).post(change))
         .with_state(sources)
 }
 
@@ -217,6 +238,36 @@ async fn backup(State(sources): State<Arc<Sources>>, dir: String) -> impl IntoRe
         Ok(Ok(text)) => (StatusCode::OK, text),
         Ok(Err(failure)) => (StatusCode::CONFLICT, format!("{failure}\n")),
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the backup broke off\n".into()),
+    }
+}
+
+/// The nodes and where their shards should be, as the metadata here has it.
+async fn cluster(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
+    let view = tokio::task::spawn_blocking(move || ClusterView::ask(sources.router.as_ref()?)).await;
+    match view.ok().flatten() {
+        Some(view) => {
+            let body = serde_json::to_string_pretty(&view).expect("plain fields always serialize");
+            (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body + "\n")
+        }
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            [(header::CONTENT_TYPE, "application/json")],
+            "{\"error\":\"this node has no router, or it does not answer\"}\n".into(),
+        ),
+    }
+}
+
+/// A change of the cluster: who belongs to it, and where shards should be.
+async fn change(State(sources): State<Arc<Sources>>, body: String) -> impl IntoResponse {
+    let done = tokio::task::spawn_blocking(move || {
+        let router = sources.router.as_ref().ok_or("this node has no router; ask another one")?;
+        let change: Change = serde_json::from_str(&body).map_err(|e| format!("not a change: {e}"))?;
+        change.carry_out(router)
+    });
+    match done.await {
+        Ok(Ok(text)) => (StatusCode::OK, text),
+        Ok(Err(reason)) => (StatusCode::CONFLICT, format!("{reason}\n")),
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the change broke off\n".into()),
     }
 }
 

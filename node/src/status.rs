@@ -100,8 +100,8 @@ fn describe(status: &Status) -> String {
     };
     if let Some(router) = &status.router {
         text += &format!(
-            "  shards    {} of {} led here, {} without a leader, {} voters each\n",
-            router.serving, router.shards, router.leaderless, status.voters
+            "  shards    {} of {} led here, {} replicas here, {} without a leader, up to {} replicas each\n",
+            router.serving, router.shards, router.replicas, router.leaderless, status.voters
         );
         text +=
             &format!("  links     up to nodes {:?}, {} gateway loops\n", router.links_up, router.gateways);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use throng_base::{Instant, Key};
+use throng_router_core::meta::{MetaCommand, write_answer};
 use throng_router_core::{FlushToken, ImportToken, Output, PeerMessage, Router};
 use throng_runtime::tls::PeerTls;
 use throng_runtime::{Clock, Event, Interest, Poller, Waker, unix_millis};
-use throng_storage_core::entry::{Mark, Record};
+use throng_storage_core::entry::{Mark, PeerId, Record};
 use throng_storage_core::state::{StateRead, WriteBatch};
 use throng_storage_core::store::PersistToken;
 use throng_wire::link::{GatewayId, ToGateway};
@@ -17,7 +18,7 @@ use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
 use throng_wire::{Epoch, NodeId, ShardId};
 
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
-use crate::handle::{RouterInput, RouterStatus, ShardStatus};
+use crate::handle::{MetaReply, RouterInput, RouterStatus, ShardStatus};
 use crate::inbound::{Arrived, Inbound};
 use crate::limits::{INPUTS_PER_TURN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
@@ -69,6 +70,9 @@ pub struct Driver<S: StateRead> {
     inbound: Inbound,
     gateways: Gateways,
     arrived: Vec<Arrived>,
+    /// Who waits for the metadata group, by ticket. Bounded by what the machine takes.
+    callers: BTreeMap<u64, Caller>,
+    next_ticket: u64,
     /// Who waits for a flush.
     settling: Vec<(FlushToken, Sender<Vec<u32>>)>,
     retry_at: Option<Instant>,
@@ -76,6 +80,13 @@ pub struct Driver<S: StateRead> {
     stop: Option<Result<(), String>>,
     node: NodeId,
     shards: u32,
+}
+
+/// Who waits for a command of the metadata group.
+enum Caller {
+    Local(Sender<MetaReply>),
+    /// A node that joins: its connection and its own ticket.
+    Joining(Key, u64),
 }
 
 /// Leadership was handed over already; a process that waits for this disk is of no use to anybody.
@@ -96,7 +107,7 @@ impl<S: StateRead> Driver<S> {
     /// The address is in use, or out of descriptors.
     pub fn new(
         config: DriverConfig,
-        router: Router<S>,
+        mut router: Router<S>,
         drivers: StoreDrivers,
         clock: Clock,
         inputs: Receiver<RouterInput>,
@@ -112,6 +123,7 @@ impl<S: StateRead> Driver<S> {
         };
         let nodes = config.peers.keys().copied().collect();
         let inbound = Inbound::new(config.listen, hello.clone(), config.tls.clone(), nodes)?;
+        router.set_peer_address(inbound.listener().local_addr()?);
         let poller = Poller::new()?;
         poller.register(&waker, TOKEN_WAKER, Interest::Read)?;
         poller.register(inbound.listener(), TOKEN_LISTENER, Interest::Read)?;
@@ -127,6 +139,8 @@ impl<S: StateRead> Driver<S> {
             inbound,
             gateways: Gateways::new(),
             arrived: Vec::new(),
+            callers: BTreeMap::new(),
+            next_ticket: 1,
             settling: Vec::new(),
             retry_at: None,
             stalled_since: None,
@@ -244,6 +258,8 @@ impl<S: StateRead> Driver<S> {
                     }
                 }
                 RouterInput::GatewayDown(gateway) => self.gateway_down(now, gateway),
+                RouterInput::Meta(command, reply) => self.ask_meta(now, &command, Caller::Local(reply)),
+                RouterInput::Metadata(reply) => drop(reply.try_send(self.router.machines().meta().cloned())),
                 RouterInput::Retire => self.router.retire(now),
                 // A receiver that has gone away no longer wants to know.
                 RouterInput::Status(reply) => drop(reply.try_send(self.status())),
@@ -304,7 +320,40 @@ impl<S: StateRead> Driver<S> {
                     self.gateway_down(now, gateway);
                 }
                 Arrived::Gateway(..) | Arrived::GatewayDown(..) => {}
+                Arrived::Join(key, ticket, command) => {
+                    self.ask_meta(now, &command, Caller::Joining(key, ticket));
+                }
             }
+        }
+    }
+
+    fn ask_meta(&mut self, now: Instant, command: &MetaCommand, caller: Caller) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.callers.insert(ticket, caller);
+        self.router.handle_meta(now, ticket, command);
+    }
+
+    fn answer_meta(&mut self, ticket: u64, result: &MetaReply) {
+        match self.callers.remove(&ticket) {
+            // A receiver that has gone away no longer wants to know.
+            Some(Caller::Local(reply)) => drop(reply.try_send(*result)),
+            Some(Caller::Joining(key, theirs)) => {
+                let (nodes, answer) = (self.router.nodes(), write_answer(result));
+                let token = inbound_token(key);
+                self.inbound.answer_join(key, nodes, theirs, answer, &self.poller, token);
+            }
+            None => {}
+        }
+    }
+
+    /// The cluster has these nodes: links go to them, and to nobody else.
+    fn set_nodes(&mut self, now: Instant, nodes: Vec<(NodeId, SocketAddr)>) {
+        let others: BTreeMap<NodeId, SocketAddr> =
+            nodes.into_iter().filter(|(node, _)| *node != self.node).collect();
+        self.inbound.set_nodes(others.keys().copied().collect());
+        for node in self.peers.set_nodes(now, &others) {
+            self.router.handle_peer_down(now, node);
         }
     }
 
@@ -366,6 +415,8 @@ impl<S: StateRead> Driver<S> {
                     );
                 }
                 Output::ToGateway { gateway, message } => self.queue_for_gateway(now, gateway, message),
+                Output::Nodes { nodes } => self.set_nodes(now, nodes),
+                Output::MetaDone { ticket, result } => self.answer_meta(ticket, &result),
                 Output::Fatal { reason } => {
                     self.stop = Some(Err(reason.to_string()));
                     return;
@@ -437,9 +488,12 @@ impl<S: StateRead> Driver<S> {
 
     fn status(&mut self) -> RouterStatus {
         let shards = (0..self.shards).map(ShardId).map(|shard| self.shard_status(shard)).collect();
+        let has_metadata = self.router.machines().meta().is_some();
+        let metadata = has_metadata.then(|| self.shard_status(ShardId(self.shards)));
         let stats = self.router.stats();
         RouterStatus {
             shards,
+            metadata,
             links_up: self.peers.up(),
             gateways: self.gateways.len(),
             sessions: stats.sessions,
@@ -456,6 +510,7 @@ impl<S: StateRead> Driver<S> {
             term: store.term(shard),
             serving: store.is_serving(shard),
             applied,
+            members: store.conf(shard).members().map(|peer| PeerId(peer).node()).collect(),
         }
     }
 }

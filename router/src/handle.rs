@@ -2,6 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use throng_base::Full;
+use throng_router_core::meta::{Meta, MetaCommand, MetaDone, MetaError};
 use throng_router_core::{AppliedRow, FlushToken, ImportToken, Pressure, ViewId};
 use throng_runtime::Waker;
 use throng_storage_core::store::PersistToken;
@@ -41,6 +42,10 @@ pub enum RouterInput {
     /// Somebody waits until everything that is applied here is durable in the state; the answer is which copy each shard
     /// uses.
     Settle(Sender<Vec<u32>>),
+    /// Somebody has a command for the metadata group.
+    Meta(Box<MetaCommand>, Sender<MetaReply>),
+    /// Somebody wants to know what the metadata says, as far as it is applied here.
+    Metadata(Sender<Option<Meta>>),
     /// Somebody wants to know how the loop is doing.
     Status(Sender<RouterStatus>),
     /// The node is about to stop: give all leaderships away.
@@ -49,11 +54,16 @@ pub enum RouterInput {
     Stop,
 }
 
+/// What a command of the metadata group came to.
+pub type MetaReply = Result<MetaDone, MetaError>;
+
 /// How a node's shards are doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterStatus {
     /// By shard.
     pub shards: Vec<ShardStatus>,
+    /// The metadata group.
+    pub metadata: Option<ShardStatus>,
     /// Nodes with a working link.
     pub links_up: Vec<NodeId>,
     /// Gateways connected.
@@ -65,7 +75,7 @@ pub struct RouterStatus {
 }
 
 /// How one shard is doing on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardStatus {
     /// Which.
     pub shard: ShardId,
@@ -77,6 +87,8 @@ pub struct ShardStatus {
     pub serving: bool,
     /// Highest entry applied here.
     pub applied: u64,
+    /// The nodes with a replica, as is applied here; none if this one has none.
+    pub members: Vec<NodeId>,
 }
 
 /// Sends inputs to the loop; cloned into every thread that has some.

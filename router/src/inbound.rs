@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 
+use bytes::Bytes;
 use throng_base::{Instant, Key, Slab};
+use throng_router_core::meta::{MetaCommand, read_entry};
 use throng_runtime::tls::{PeerKind, PeerName, PeerTls};
 use throng_runtime::{
     Accepted, FrameLink, Interest, LinkError, ListenOptions, Poller, Stream, accept, listen,
@@ -17,9 +19,13 @@ use throng_wire::{Code, NodeId};
 use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, LINK_LIMITS, STRANGERS_MAX};
 
 enum Who {
-    Unknown { deadline: Instant },
+    Unknown {
+        deadline: Instant,
+    },
     Node(NodeId),
     Gateway(GatewayId),
+    /// A node that has no number yet, or none that is known here.
+    Joining,
 }
 
 struct Connection {
@@ -37,6 +43,8 @@ pub(crate) enum Arrived {
     GatewayUp(GatewayId, Key),
     Gateway(GatewayId, Key, Vec<ToRouter>),
     GatewayDown(GatewayId, Key),
+    /// A node wants to join: its ticket and its command, checked against its certificate.
+    Join(Key, u64, MetaCommand),
 }
 
 /// The accepted connections.
@@ -59,6 +67,36 @@ impl Inbound {
     ) -> std::io::Result<Self> {
         let listener = listen(address, ListenOptions::default())?;
         Ok(Self { listener, hello, tls, nodes, connections: Slab::new(INBOUND_MAX) })
+    }
+
+    /// The membership table, without this node. Links of nodes that are gone are closed.
+    pub(crate) fn set_nodes(&mut self, nodes: BTreeSet<NodeId>) {
+        self.nodes = nodes;
+        let gone = self.connections.iter().filter(|(_, c)| match c.who {
+            Who::Node(node) => !self.nodes.contains(&node),
+            Who::Unknown { .. } | Who::Gateway(_) | Who::Joining => false,
+        });
+        let gone: Vec<Key> = gone.map(|(key, _)| key).collect();
+        gone.into_iter().for_each(|key| drop(self.connections.remove(key)));
+    }
+
+    /// Answers a node that wants to join: who is there, and what came of it.
+    pub(crate) fn answer_join(
+        &mut self,
+        key: Key,
+        nodes: Vec<(NodeId, SocketAddr)>,
+        ticket: u64,
+        answer: Bytes,
+        poller: &Poller,
+        token: u64,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let nodes = PeerFrame::ToGateway(vec![ToGateway::Nodes { nodes }]);
+        let answer = PeerFrame::Router(RouterMessage::MetaAnswer { ticket, answer });
+        // A joining node that takes nothing asks again.
+        let _ = connection.link.queue(|out| nodes.encode(out));
+        let _ = connection.link.queue(|out| answer.encode(out));
+        self.flush(key, poller, token, &mut Vec::new());
     }
 
     pub(crate) fn listener(&self) -> &TcpListener {
@@ -111,7 +149,7 @@ impl Inbound {
     fn make_room_for_stranger(&mut self) {
         let strangers = self.connections.iter().filter_map(|(key, c)| match c.who {
             Who::Unknown { deadline } => Some((deadline, key)),
-            Who::Node(_) | Who::Gateway(_) => None,
+            Who::Node(_) | Who::Gateway(_) | Who::Joining => None,
         });
         let (count, oldest) =
             strangers.fold((0, None), |(count, oldest): (usize, Option<(Instant, Key)>), one| {
@@ -179,6 +217,16 @@ impl Inbound {
             (Who::Node(_) | Who::Gateway(_), PeerFrame::Ping(nonce)) => {
                 connection.link.queue(|out| PeerFrame::Pong(nonce).encode(out)).is_ok()
             }
+            (Who::Joining, PeerFrame::Router(RouterMessage::Meta { ticket, command })) => {
+                match join_of(&command, connection.link.peer_name()) {
+                    Ok(command) => arrived.push(Arrived::Join(key, ticket, command)),
+                    Err(reason) => {
+                        tracing::warn!(address = %connection.address, reason, "a node may not join");
+                        return false;
+                    }
+                }
+                true
+            }
             (Who::Unknown { .. }, PeerFrame::Hello(hello)) => self.handle_hello(key, &hello, arrived),
             (Who::Node(node), PeerFrame::Raft(batch)) => {
                 arrived.push(Arrived::Raft(*node, batch));
@@ -220,6 +268,7 @@ impl Inbound {
             return false;
         }
         match hello.role {
+            PeerRole::Node(NodeId(0)) => connection.who = Who::Joining,
             PeerRole::Node(node) => connection.who = Who::Node(node),
             PeerRole::Gateway(gateway) => {
                 connection.who = Who::Gateway(gateway);
@@ -267,10 +316,11 @@ impl Inbound {
     }
 }
 
-/// Why a peer is refused: a node of another cluster, format or protocol. A gateway brings no data, so it may leave
-/// the cluster id open and learn it from the answer.
+/// Why a peer is refused: a node of another cluster, format or protocol. A gateway, and a node without a number, bring
+/// no data, so they may leave the cluster id open and learn it from the answer.
 fn refusal(own: &PeerHello, peer: &PeerHello) -> Option<String> {
-    let open = matches!(peer.role, PeerRole::Gateway(_)) && peer.cluster == [0; 16];
+    let brings_nothing = matches!(peer.role, PeerRole::Gateway(_) | PeerRole::Node(NodeId(0)));
+    let open = brings_nothing && peer.cluster == [0; 16];
     if peer.protocol != own.protocol {
         return Some(format!("peer protocol {} is not {}", peer.protocol, own.protocol));
     }
@@ -295,7 +345,9 @@ fn refusal(own: &PeerHello, peer: &PeerHello) -> Option<String> {
 /// Why a node is refused that the membership table does not list.
 fn stranger(nodes: &BTreeSet<NodeId>, role: PeerRole) -> Option<String> {
     match role {
-        PeerRole::Node(node) if !nodes.contains(&node) => Some(format!("node {node} is no member here")),
+        PeerRole::Node(node) if node.0 > 0 && !nodes.contains(&node) => {
+            Some(format!("node {node} is no member here"))
+        }
         PeerRole::Node(_) | PeerRole::Gateway(_) => None,
     }
 }
@@ -307,6 +359,8 @@ fn impostor(name: PeerName, own: &PeerHello, role: PeerRole) -> Option<String> {
         return Some("its certificate is of another cluster".into());
     }
     match (name.kind, role) {
+        // Which number it may have is looked at when it asks for one.
+        (PeerKind::Node(_), PeerRole::Node(NodeId(0))) => None,
         (PeerKind::Node(certified), PeerRole::Node(node)) if certified != node => {
             Some(format!("it says that it is node {node}, its certificate is of node {certified}"))
         }
@@ -315,6 +369,21 @@ fn impostor(name: PeerName, own: &PeerHello, role: PeerRole) -> Option<String> {
         }
         (PeerKind::Node(_), PeerRole::Node(_)) | (_, PeerRole::Gateway(_)) => None,
     }
+}
+
+/// The command of a node that wants to join: nothing but that, and under the number of its certificate if it has one.
+fn join_of(command: &[u8], name: Option<PeerName>) -> Result<MetaCommand, &'static str> {
+    let (_, commands) = read_entry(command).map_err(|_| "malformed command")?;
+    let [MetaCommand::Register { number, node }] = &commands[..] else {
+        return Err("a node without a number asks for one and for nothing else");
+    };
+    let number = match name.map(|name| name.kind) {
+        None => *number,
+        Some(PeerKind::Node(certified)) if number.is_none_or(|number| number == certified) => Some(certified),
+        Some(PeerKind::Node(_)) => return Err("it asks for another number than its certificate has"),
+        Some(PeerKind::Gateway) => return Err("its certificate is of a gateway"),
+    };
+    Ok(MetaCommand::Register { number, node: node.clone() })
 }
 
 /// A link that just ends is nothing to tell; one that is refused is.
@@ -329,8 +398,9 @@ fn tell_refusal(error: &LinkError, address: SocketAddr) {
 
 #[cfg(test)]
 mod tests {
-    use throng_wire::Epoch;
+    use throng_router_core::meta::{JoinId, Registration, Versions, write_entry};
     use throng_wire::link::GatewayId;
+    use throng_wire::{Epoch, ServerTs};
 
     use super::*;
 
@@ -371,5 +441,40 @@ mod tests {
         assert_eq!(stranger(&table, PeerRole::Node(NodeId(2))), None);
         assert!(stranger(&table, PeerRole::Node(NodeId(4))).is_some_and(|said| said.contains("no member")));
         assert_eq!(stranger(&table, PeerRole::Gateway(GatewayId(9))), None);
+        assert_eq!(stranger(&table, PeerRole::Node(NodeId(0))), None, "it wants to become one");
+    }
+
+    #[test]
+    fn a_node_joins_under_the_number_of_its_certificate() {
+        let node = Registration {
+            join: JoinId([3; 16]),
+            peer: ([127, 0, 0, 1], 4401).into(),
+            client: None,
+            ops: None,
+            zone: String::new(),
+            certificate: String::new(),
+            speaks: Versions { oldest: 1, newest: 1 },
+        };
+        let asks = |number: Option<u64>| {
+            let number = number.map(NodeId);
+            write_entry(&[MetaCommand::Register { number, node: node.clone() }], ServerTs(0))
+        };
+        let got = |number, name: Option<PeerKind>| {
+            let name = name.map(|kind| PeerName { cluster: [1; 16], kind });
+            join_of(&asks(number), name).map(|command| match command {
+                MetaCommand::Register { number, .. } => number.map(|number| number.0),
+                other => panic!("{other:?}"),
+            })
+        };
+        let four = Some(PeerKind::Node(NodeId(4)));
+        assert_eq!(got(None, None), Ok(None));
+        assert_eq!(got(Some(4), None), Ok(Some(4)));
+        assert_eq!(got(None, four), Ok(Some(4)));
+        assert_eq!(got(Some(4), four), Ok(Some(4)));
+        assert!(got(Some(5), four).is_err() && got(None, Some(PeerKind::Gateway)).is_err());
+        let leave = write_entry(&[MetaCommand::Balance { replicas: 1 }], ServerTs(0));
+        assert!(
+            join_of(&leave, None).is_err() && join_of(b"", None).is_err() && join_of(b"x", None).is_err()
+        );
     }
 }

@@ -21,5 +21,5 @@ mod views;
 
 pub use driver::{Driver, DriverConfig, StoreDrivers};
 pub use gateways::GatewaySink;
-pub use handle::{RouterHandle, RouterInput, RouterStatus, ShardStatus};
+pub use handle::{MetaReply, RouterHandle, RouterInput, RouterStatus, ShardStatus};
 pub use views::Views;

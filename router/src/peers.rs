@@ -33,6 +33,13 @@ struct Peer {
     writes_watched: bool,
 }
 
+impl Peer {
+    fn new(address: SocketAddr, now: Instant) -> Self {
+        let state = State::Down { retry_at: now };
+        Self { address, state, backoff: DIAL_BACKOFF_MIN, writes_watched: false }
+    }
+}
+
 /// The links this node dials.
 pub(crate) struct Peers {
     hello: PeerHello,
@@ -58,14 +65,22 @@ impl Peers {
         seed: u64,
         now: Instant,
     ) -> Self {
-        let peers = addresses
-            .into_iter()
-            .map(|(node, address)| {
-                let state = State::Down { retry_at: now };
-                (node, Peer { address, state, backoff: DIAL_BACKOFF_MIN, writes_watched: false })
-            })
-            .collect();
+        let peers = addresses.into_iter().map(|(node, address)| (node, Peer::new(address, now))).collect();
         Self { hello, tls, peers, rng: Rng::new(seed) }
+    }
+
+    /// The nodes there are: links are made to new ones and to new addresses, and given up to those that are gone. Returns
+    /// the nodes whose links ended.
+    pub(crate) fn set_nodes(&mut self, now: Instant, nodes: &BTreeMap<NodeId, SocketAddr>) -> Vec<NodeId> {
+        let stays = |node: &NodeId, peer: &Peer| nodes.get(node) == Some(&peer.address);
+        let ended = self.peers.iter().filter(|(node, peer)| !stays(node, peer));
+        let ended = ended.filter(|(_, peer)| matches!(peer.state, State::Up { .. })).map(|(node, _)| *node);
+        let ended: Vec<NodeId> = ended.collect();
+        self.peers.retain(|node, peer| stays(node, peer));
+        for (&node, &address) in nodes {
+            self.peers.entry(node).or_insert_with(|| Peer::new(address, now));
+        }
+        ended
     }
 
     /// Nodes with a working link.

@@ -1,9 +1,10 @@
 //! The FORMAT file: whose data a directory holds. Written once, last of all, when the directory is formatted.
 //!
 //! ```text
-//! throng data 2
+//! throng data 3
 //! cluster 00112233445566778899aabbccddeeff
 //! node 1
+//! founders 1,2,3
 //! shards 64
 //! epoch 1
 //! log 0123456789abcdef
@@ -24,7 +25,7 @@ use throng_wire::ids::{Epoch, NodeId};
 use crate::error::{Doing, OpenError};
 
 /// Version of the data directory's layout.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Name of the format file.
 pub(crate) const FORMAT: &str = "FORMAT";
@@ -32,16 +33,19 @@ pub(crate) const FORMAT: &str = "FORMAT";
 pub(crate) const FORMATTING: &str = "FORMAT.tmp";
 
 const TITLE: &str = "throng data ";
-/// The file has some 150 bytes.
+/// The file has some 170 bytes.
 const BYTES_MAX: u64 = 4096;
 
 /// What a data directory says about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
     /// The cluster.
     pub cluster: [u8; 16],
     /// The node in it.
     pub node: NodeId,
+    /// The nodes that the cluster was formatted with: the first voters of every group. This node is not among them if it
+    /// joined later.
+    pub founders: Vec<NodeId>,
     /// The cluster's number of shards.
     pub shards: u32,
     /// The history epoch: 1, and one more than that of the backup it was restored from.
@@ -70,12 +74,18 @@ pub fn read_format(dir: &Path) -> Result<Option<Format>, OpenError> {
 }
 
 impl Format {
+    /// Raft groups: one for every shard, and that of the metadata behind them.
+    pub fn groups(&self) -> u32 {
+        self.shards + 1
+    }
+
     /// The file's text.
     pub(crate) fn text(&self) -> String {
         let body = format!(
-            "{TITLE}{FORMAT_VERSION}\ncluster {}\nnode {}\nshards {}\nepoch {}\nlog {:016x}\ncreated_ms {}\n",
+            "{TITLE}{FORMAT_VERSION}\ncluster {}\nnode {}\nfounders {}\nshards {}\nepoch {}\nlog {:016x}\ncreated_ms {}\n",
             hex(&self.cluster),
             self.node,
+            self.founders.iter().map(NodeId::to_string).collect::<Vec<_>>().join(","),
             self.shards,
             self.epoch,
             self.log.0,
@@ -105,6 +115,10 @@ impl Format {
         Ok(Self {
             cluster: unhex(field("cluster")?).ok_or_else(|| bad("cluster"))?,
             node: NodeId(field("node")?.parse().map_err(|_| bad("node"))?),
+            founders: field("founders")?
+                .split(',')
+                .map(|number| number.parse().map(NodeId).map_err(|_| bad("founders")))
+                .collect::<Result<_, _>>()?,
             shards: field("shards")?.parse().map_err(|_| bad("shards"))?,
             epoch: Epoch(field("epoch")?.parse().map_err(|_| bad("epoch"))?),
             log: LogId(u64::from_str_radix(field("log")?, 16).map_err(|_| bad("log"))?),

@@ -34,6 +34,8 @@ pub struct OpenOptions {
     pub cluster: [u8; 16],
     /// The node.
     pub node: NodeId,
+    /// The nodes to format with: the cluster's first ones; this node alone unless told otherwise.
+    pub founders: Vec<NodeId>,
     /// The cluster's number of shards.
     pub shards: u32,
     /// Whether to format the directory if it is missing or empty.
@@ -54,6 +56,7 @@ impl OpenOptions {
         Self {
             cluster,
             node,
+            founders: vec![node],
             shards,
             create: true,
             epoch: Epoch(1),
@@ -81,8 +84,9 @@ pub struct Opened {
 /// # Errors
 /// [`OpenError`]. Nothing was changed then, except that a directory and a lock file may have been made.
 pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
-    if options.shards == 0 || options.shards > limits::SHARDS_MAX {
-        return Err(OpenError::Options(format!("a cluster has 1 to {} shards", limits::SHARDS_MAX)));
+    // One group more than shards: that of the metadata.
+    if options.shards == 0 || options.shards >= limits::SHARDS_MAX {
+        return Err(OpenError::Options(format!("a cluster has 1 to {} shards", limits::SHARDS_MAX - 1)));
     }
     options.log.check()?;
     let lock = Arc::new(lock(dir, options)?);
@@ -167,6 +171,7 @@ fn format(dir: &Path, options: &OpenOptions) -> Result<Format, OpenError> {
     let format = Format {
         cluster: options.cluster,
         node: options.node,
+        founders: options.founders.clone(),
         shards: options.shards,
         epoch: options.epoch,
         log: draw_log_id()?,

@@ -60,6 +60,12 @@ pub const PEER_BATCH_TARGET: usize = 1024 * 1024;
 /// Messages in one peer frame: at 16 bytes, the least that an entry of a batch takes, more would not fit a batch.
 pub const PEER_BATCH_MESSAGES_MAX: usize = 64 * 1024;
 
+/// Nodes in [`crate::link::ToGateway::Nodes`].
+pub const PEER_NODES_MAX: usize = 1024;
+
+/// Bytes of a command of the metadata group, and of its answer: a founding of seven nodes, or a list of all nodes.
+pub const META_BYTES_MAX: usize = 64 * 1024;
+
 /// Rows in one inbox update, and shards in one leadership notice ([`crate::ids::SLOTS`] at most).
 pub const PEER_ROWS_MAX: usize = 64 * 1024;
 

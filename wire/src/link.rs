@@ -6,6 +6,8 @@
 //!  gateway ◄─ ToGateway ── router (in shard order: replies, deliveries, hints)
 //! ```
 
+use core::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::code::Code;
@@ -175,6 +177,11 @@ pub enum ToGateway {
     Leads {
         /// Shard, the leader this node knows of, and the term.
         shards: Vec<(ShardId, Option<NodeId>, u64)>,
+    },
+    /// The nodes of the cluster (sent on connect and at every change): a gateway keeps a link to each.
+    Nodes {
+        /// Node and peer address, at most [`crate::limits::PEER_NODES_MAX`].
+        nodes: Vec<(NodeId, SocketAddr)>,
     },
 }
 

@@ -27,6 +27,8 @@ impl Gateway {
                 self.hint(now, Key::from_u64(session.0), channel, head, user_seq);
             }
             ToGateway::Leads { shards } => self.leads(now, node, &shards),
+            // For the driver, which makes the links and says which are up.
+            ToGateway::Nodes { .. } => {}
         }
     }
 

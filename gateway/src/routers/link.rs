@@ -106,6 +106,14 @@ impl NodeLink {
         self.node
     }
 
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
     pub(super) fn poll_timeout(&self) -> Instant {
         match &self.state {
             State::Down { until } => *until,

@@ -8,6 +8,7 @@ mod remote;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use throng_base::{Full, Instant};
@@ -62,6 +63,14 @@ impl RouterPort {
     /// A node is down: what waits for it is void, the machine knows what it asked.
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.waiting.remove(&node);
+    }
+
+    /// A node says which nodes there are.
+    pub(crate) fn told(&mut self, now: Instant, by: NodeId, nodes: Vec<(NodeId, SocketAddr)>) {
+        let local = self.local.as_ref().and_then(|(local, _)| *local);
+        if let Some(links) = &mut self.links {
+            links.told(now, by, nodes, local);
+        }
     }
 
     /// Passes on what waits, as far as it is taken.

@@ -43,6 +43,7 @@ pub(crate) fn run(args: &RestoreArgs) -> Result<(), Failure> {
     };
     let mut options = OpenOptions::new(cluster, NodeId(args.node_id), manifest.shards);
     options.epoch = Epoch(manifest.epoch + 1);
+    options.founders.clone_from(&nodes);
     // Under another name until it is whole: nobody can serve half a backup.
     let unfinished = unfinished(&args.data_dir)?;
     let opened =

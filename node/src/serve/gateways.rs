@@ -55,6 +55,13 @@ pub(crate) struct Ports {
     address: SocketAddr,
 }
 
+impl Ports {
+    /// The client address.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// What all loops share.
 struct Plan<'a> {
     config: &'a Config,

@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_router::ShardStatus;
 use throng_runtime::tls::PeerTls;
 use throng_runtime::{ListenOptions, listen};
 use throng_wire::Epoch;
@@ -60,7 +61,6 @@ pub(crate) struct ClusterFacts {
     pub(crate) id: [u8; 16],
     pub(crate) shards: u32,
     pub(crate) epoch: Epoch,
-    pub(crate) voters: usize,
 }
 
 /// A running node.
@@ -82,15 +82,15 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             .map_err(|e| Failure::runtime("cannot follow the parent process", e))?;
     }
     init_logging();
-    let config = Config::resolve(args)?;
+    let mut config = Config::resolve(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::runtime("cannot start the async runtime", e))?;
-    runtime.block_on(serve(&config))
+    runtime.block_on(serve(&mut config))
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &mut Config) -> Result<(), Failure> {
     let no_signals = |e| Failure::runtime("cannot watch for signals", e);
     let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .map(signal)
@@ -103,6 +103,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     let ops = tokio::net::TcpListener::from_std(ops).map_err(|e| Failure::runtime("operations port", e))?;
     let ops_address = ops.local_addr().map_err(|e| Failure::runtime("operations port", e))?;
     let mut node = Node::start(config, certificates.tls(), ops_address)?;
+    let config = &*config;
     let sources = Arc::new(node.sources());
     tokio::spawn(async move { axum::serve(ops, ops::routes(sources)).await });
     node.wait_leaders().await;
@@ -140,10 +141,17 @@ impl Node {
     ///
     /// # Errors
     /// [`Failure`] with the first thing that does not work; what was started before ends with the process.
-    pub(crate) fn start(config: &Config, tls: Option<PeerTls>, ops: SocketAddr) -> Result<Self, Failure> {
+    pub(crate) fn start(config: &mut Config, tls: Option<PeerTls>, ops: SocketAddr) -> Result<Self, Failure> {
         // Ports first, then the data directory, then keys: what fails early leaves everything as it was.
         let ports = if config.gateway { Some(gateways::bind(config)?) } else { None };
-        let router = if config.router { Some(RouterRole::start(config, tls.clone())?) } else { None };
+        let router = match config.router {
+            true => {
+                let client = ports.as_ref().map(gateways::Ports::address);
+                Some(RouterRole::start(config, tls.clone(), client, ops)?)
+            }
+            false => None,
+        };
+        let config = &*config;
         let (cluster, remote) = match &router {
             Some(router) => (router.facts().clone(), links::other_nodes(config)),
             None => join::discover(&config.join, tls.as_ref())?,
@@ -181,21 +189,21 @@ impl Node {
             router: self.router.as_ref().map(|router| router.handle().clone()),
             sessions: Box::new(move || stats.iter().map(|handle| handle.stats().sessions()).sum()),
             cluster: throng_wire::ChannelId(self.cluster.id).to_string(),
-            voters: self.cluster.voters,
             peer_tls: self.tls.clone(),
             backup: self.router.as_ref().map(RouterRole::backup_source),
         }
     }
 
-    /// A single node takes traffic once it leads all its shards; a node of a cluster does not wait for the others.
+    /// A node takes traffic once it leads all shards that it alone has; it does not wait for others.
     async fn wait_leaders(&self) {
-        let Some(router) = self.router.as_ref().filter(|_| self.cluster.voters == 1) else { return };
+        let Some(router) = &self.router else { return };
         let handle = router.handle().clone();
         let serving = tokio::task::spawn_blocking(move || {
             let deadline = std::time::Instant::now() + LEADERS_TIMEOUT;
             while std::time::Instant::now() < deadline {
                 let status = ops::router_status(&handle);
-                if status.is_some_and(|status| status.shards.iter().all(|shard| shard.serving)) {
+                let waits = |shard: &ShardStatus| !shard.serving && shard.members.len() == 1;
+                if status.is_some_and(|status| !status.shards.iter().any(waits)) {
                     return true;
                 }
                 std::thread::sleep(Duration::from_millis(5));
@@ -215,9 +223,9 @@ impl Node {
             println!("  back end    epoll, {} loops; QUIC by quinn", config.loops);
         }
         if let Some(peer) = peer {
-            let ClusterFacts { shards, voters, .. } = self.cluster;
+            let shards = self.cluster.shards;
             let tls = if self.tls.is_some() { "mutual TLS" } else { "in the clear" };
-            println!("  nodes       {peer} ({tls}), {shards} shards, {voters} voters");
+            println!("  nodes       {peer} ({tls}), {shards} shards");
         }
         println!("  operations  http://{ops}/status");
         if let Some(echo) = ws_echo {

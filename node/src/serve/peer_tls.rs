@@ -32,7 +32,7 @@ impl Certificates {
         let watch = files.map(CertificateWatch::new).transpose().map_err(unusable)?;
         if let Some(name) = watch.as_ref().map(|watch| watch.tls().name()) {
             let fits = match name.kind {
-                PeerKind::Node(node) => config.router && node == config.node,
+                PeerKind::Node(node) => config.router && (node == config.node || !config.is_numbered),
                 PeerKind::Gateway => !config.router,
             };
             if !fits {

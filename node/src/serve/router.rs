@@ -1,22 +1,26 @@
 //! The roles router and storage: data directory, store, machines, and the thread that runs them.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, StoreDrivers};
+use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, ShardStatus, StoreDrivers};
+use throng_router_core::meta::{JoinId, Registration, Versions};
 use throng_router_core::{FlushToken, ImportToken, Pressure, Router, RouterConfig, applied};
 use throng_runtime::tls::PeerTls;
 use throng_runtime::{Clock, Waker, unix_millis};
 use throng_storage::{
-    FlushPolicy, Flusher, Importer, LogReader, OpenError, OpenOptions, Opened, Report, RocksState,
+    FlushPolicy, Flusher, Format, Importer, LogReader, OpenError, OpenOptions, Opened, Report, RocksState,
     SpaceWatch, read_format,
 };
+use throng_storage_core::store::limits::NO_REPLICA;
 use throng_storage_core::store::{RecoveredGroup, Store, StoreConfig};
 use throng_wire::{NodeId, ShardId};
 
+use super::join::{Enrolled, JOIN_FILE, join_id};
 use super::views::StateViews;
 use super::{ClusterFacts, random_id, random_u64};
 use crate::backup;
@@ -52,16 +56,34 @@ impl RouterRole {
     /// # Errors
     /// [`Failure::Runtime`]: the directory is locked, of another cluster, version or shard count, or damaged; the
     /// peer port is in use.
-    pub(crate) fn start(config: &Config, tls: Option<PeerTls>) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        config: &mut Config,
+        tls: Option<PeerTls>,
+        client: Option<SocketAddr>,
+        ops: SocketAddr,
+    ) -> Result<Self, Failure> {
         probe(config.peer_listen)?;
-        let options = open_options(config, tls.as_ref())?;
+        let found = read_format(&config.data_dir).map_err(refused)?;
+        let mut me = Registration {
+            join: JoinId([0; 16]),
+            peer: config.peers.get(&config.node).copied().unwrap_or(config.peer_listen),
+            client,
+            ops: Some(ops),
+            zone: config.zone.clone(),
+            certificate: tls.as_ref().map(|tls| tls.name().to_string()).unwrap_or_default(),
+            speaks: Versions { oldest: 1, newest: throng_router_core::entry::VERSION },
+        };
+        let enrolled = enroll(config, found.as_ref(), tls.as_ref(), &mut me)?;
+        let options = open_options(config, found.as_ref(), enrolled.as_ref(), tls.as_ref())?;
         let opened = throng_storage::open(&config.data_dir, &options).map_err(refused)?;
         let facts = ClusterFacts {
             id: opened.format.cluster,
             shards: opened.format.shards,
             epoch: opened.format.epoch,
-            voters: config.peers.len().max(1),
         };
+        if me.join == JoinId([0; 16]) {
+            me.join = founder_id(&opened.format, config.node);
+        }
         let log = opened.log.reader();
         let backup = backup::Source {
             state: opened.state.clone(),
@@ -77,7 +99,11 @@ impl RouterRole {
             pressed.send(RouterInput::Pressure(Pressure::Disk, is_high));
         })
         .map_err(|e| Failure::runtime("cannot watch the disk's free space", e))?;
-        let plan = Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone(), tls };
+        let peers =
+            enrolled.map(|enrolled| enrolled.peers).unwrap_or_else(|| super::links::other_nodes(config));
+        let peers = peers.into_iter().collect();
+        let plan =
+            Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone(), tls, me, peers };
         let (ready, is_ready) = mpsc::sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("router".into())
@@ -149,10 +175,10 @@ impl RouterRole {
 
     /// Gives leaderships away, if there is somebody to take them, and ends the thread.
     pub(crate) fn stop(mut self) {
-        if self.facts.voters > 1 {
+        if self.leads_for_others() {
             self.handle.send(RouterInput::Retire);
             let deadline = Instant::now() + RETIRE_MAX;
-            while Instant::now() < deadline && self.leads_any() {
+            while Instant::now() < deadline && self.leads_for_others() {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
@@ -177,25 +203,73 @@ fn not_listening(address: SocketAddr, error: std::io::Error) -> Failure {
 }
 
 impl RouterRole {
-    fn leads_any(&self) -> bool {
+    /// Whether this node leads a shard that somebody else could take over.
+    fn leads_for_others(&self) -> bool {
         let status = crate::ops::router_status(&self.handle);
-        status.is_some_and(|status| status.shards.iter().any(|shard| shard.serving))
+        let leads = |shard: &ShardStatus| shard.serving && shard.members.len() > 1;
+        status.is_some_and(|status| status.shards.iter().any(leads))
     }
 }
 
-fn open_options(config: &Config, tls: Option<&PeerTls>) -> Result<OpenOptions, Failure> {
-    let found = read_format(&config.data_dir).map_err(refused)?;
+/// Asks the cluster that the configuration names for a number, and takes it. A node that has one already asks again, so
+/// that it learns who is there now; without an answer it goes on with what it knows.
+fn enroll(
+    config: &mut Config,
+    found: Option<&Format>,
+    tls: Option<&PeerTls>,
+    me: &mut Registration,
+) -> Result<Option<Enrolled>, Failure> {
+    let has_joined = config.data_dir.join(JOIN_FILE).exists();
+    if has_joined || !config.join.is_empty() {
+        me.join = join_id(&config.data_dir)?;
+    }
+    if let Some(found) = found.filter(|_| has_joined && !config.is_numbered) {
+        config.node = found.node;
+    }
+    if config.join.is_empty() {
+        return Ok(None);
+    }
+    let number = found.map(|found| found.node).or(config.is_numbered.then_some(config.node));
+    match super::join::enroll(&config.join, tls, number, me) {
+        Ok(enrolled) => {
+            config.node = enrolled.node;
+            Ok(Some(enrolled))
+        }
+        Err(failure) if found.is_some() => {
+            tracing::warn!(%failure, "nobody answers at the addresses to join; going on with what is known");
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What a node of the first ones has in place of what a joining one draws: the same on all of them.
+fn founder_id(format: &Format, node: NodeId) -> JoinId {
+    let mut id = format.cluster;
+    for (byte, number) in id.iter_mut().rev().zip(node.0.to_le_bytes()) {
+        *byte ^= number;
+    }
+    JoinId(id)
+}
+
+fn open_options(
+    config: &Config,
+    found: Option<&Format>,
+    enrolled: Option<&Enrolled>,
+    tls: Option<&PeerTls>,
+) -> Result<OpenOptions, Failure> {
     let certified = tls.map(|tls| tls.name());
-    let cluster = match (config.cluster, &found) {
-        (Some(given), _) => given,
-        (None, Some(format)) => format.cluster,
-        (None, None) if certified.is_some() => certified.expect("just seen").cluster,
-        (None, None) if config.peers.len() > 1 => {
+    let cluster = match (config.cluster, found, enrolled) {
+        (Some(given), _, _) => given,
+        (None, Some(format), _) => format.cluster,
+        (None, None, Some(enrolled)) => enrolled.facts.id,
+        (None, None, None) if certified.is_some() => certified.expect("just seen").cluster,
+        (None, None, None) if config.peers.len() > 1 => {
             return Err(Failure::Config(
                 "a new node of a cluster needs --cluster-id, the same on all nodes".into(),
             ));
         }
-        (None, None) => random_id()?,
+        (None, None, None) => random_id()?,
     };
     if let Some(name) = certified.filter(|name| name.cluster != cluster) {
         let cluster = throng_wire::ChannelId(cluster);
@@ -203,8 +277,17 @@ fn open_options(config: &Config, tls: Option<&PeerTls>) -> Result<OpenOptions, F
             "peer_cert is of {name}, this node belongs to cluster {cluster}"
         )));
     }
-    let shards = config.shards.or(found.map(|format| format.shards)).unwrap_or(SHARDS_DEFAULT);
+    let shards = config.shards.or(found.map(|format| format.shards));
+    let shards = shards.or(enrolled.map(|enrolled| enrolled.facts.shards)).unwrap_or(SHARDS_DEFAULT);
     let mut options = OpenOptions::new(cluster, config.node, shards);
+    if let Some(enrolled) = enrolled {
+        // The groups begin elsewhere; who their first members were is of no use to a node that gets snapshots.
+        options.founders = enrolled.peers.iter().map(|(node, _)| *node).take(1).collect();
+        options.epoch = enrolled.facts.epoch;
+    } else if !config.peers.is_empty() {
+        options.founders = config.peers.keys().copied().collect();
+    }
+    options.foreign.push(JOIN_FILE.into());
     if config.keys.parent() == Some(config.data_dir.as_path()) {
         options.foreign.extend(config.keys.file_name().map(|name| name.to_string_lossy().into_owned()));
     }
@@ -220,6 +303,9 @@ struct Plan {
     tls: Option<PeerTls>,
     facts: ClusterFacts,
     handle: RouterHandle,
+    me: Registration,
+    /// The other nodes, until the metadata says who they are.
+    peers: BTreeMap<NodeId, SocketAddr>,
 }
 
 impl Plan {
@@ -231,26 +317,27 @@ impl Plan {
         waker: Waker,
     ) -> Result<Driver<RocksState>, Failure> {
         let (clock, seed) = (Clock::new(), random_u64()?);
-        let voters: Vec<NodeId> = match self.config.peers.is_empty() {
-            true => vec![self.config.node],
-            false => self.config.peers.keys().copied().collect(),
-        };
+        let founders = opened.format.founders.clone();
+        let is_founder = founders.contains(&self.config.node);
         let (state, reader) = (opened.state.clone(), opened.log.reader());
         let (mut groups, mut replicas) = (Vec::new(), Vec::new());
-        for shard in (0..self.facts.shards).map(ShardId) {
-            // Without a mark it is the first copy, which has the shard's own number.
-            let replica = reader.mark(shard).map_or(shard.0, |mark| mark.replica);
+        for shard in (0..opened.format.groups()).map(ShardId) {
+            // Without a mark it is the first copy, which has the shard's own number, or there is none.
+            let first = if is_founder { shard.0 } else { NO_REPLICA };
+            let replica = reader.mark(shard).map_or(first, |mark| mark.replica);
             let row = applied(&state, shard, replica).map_err(|e| Failure::runtime("state store", e))?;
             let group = reader.recovered_group(shard, row.index, row.term);
             let group = group.map_err(|e| Failure::runtime("log", e))?;
             groups.push(RecoveredGroup { conf: row.conf, ..group });
             replicas.push(replica);
         }
-        let store_config = StoreConfig::new(self.config.node, voters, self.facts.shards);
+        let store_config = StoreConfig::new(self.config.node, founders.clone(), opened.format.groups());
         let store = Store::new(store_config, seed, clock.now(), groups, Box::new(reader))
             .map_err(|e| Failure::runtime("recovery", e))?;
         let mut router_config = RouterConfig::new(self.config.node, self.facts.shards, opened.format.epoch);
         router_config.body_max = self.config.body_max;
+        router_config.founders = self.founders(&opened.format);
+        router_config.me = Some(self.me.clone());
         let (now, wall) = (clock.now(), unix_millis());
         let router = Router::new(router_config, seed, now, wall, store, state.clone(), &replicas)
             .map_err(|e| Failure::runtime("recovery", e))?;
@@ -261,19 +348,32 @@ impl Plan {
             shards: self.facts.shards,
             epoch: self.facts.epoch,
             listen: self.config.peer_listen,
-            peers: self
-                .config
-                .peers
-                .iter()
-                .filter(|(n, _)| **n != self.config.node)
-                .map(|(n, a)| (*n, *a))
-                .collect(),
+            peers: self.peers,
             tls: self.tls,
             seed,
         };
         let listen = self.config.peer_listen;
         Driver::new(driver_config, router, drivers, clock, inputs, waker)
             .map_err(|e| not_listening(listen, e))
+    }
+
+    /// What the first leader of the metadata group says of the nodes that the cluster was formatted with; each of them says
+    /// the rest of itself. Empty on a node that joined, and on one that was not told where the others are: they will do.
+    fn founders(&self, format: &Format) -> Vec<(NodeId, Registration)> {
+        let address = |node: NodeId| match node == self.config.node {
+            true => Some(self.me.peer),
+            false => self.peers.get(&node).copied(),
+        };
+        let founder = |node: &NodeId| {
+            let (client, ops) = (None, None);
+            let (zone, certificate) = (String::new(), String::new());
+            let (join, peer) = (founder_id(format, *node), address(*node)?);
+            let speaks = self.me.speaks;
+            Some((*node, Registration { join, peer, client, ops, zone, certificate, speaks }))
+        };
+        let is_one = format.founders.contains(&self.config.node);
+        let all: Option<Vec<_>> = format.founders.iter().filter(|_| is_one).map(founder).collect();
+        all.unwrap_or_default()
     }
 
     fn drivers(&self, opened: Opened, state: RocksState) -> Result<StoreDrivers, Failure> {

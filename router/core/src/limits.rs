@@ -197,3 +197,21 @@ const _: () =
 const _: () = assert!(FLUSHES_UNDER_WAY_MAX * FLUSH_BYTES <= UNFLUSHED_BYTES_MAX);
 const _: () = assert!(INBOX_FANOUT_MEMBERS_MAX <= OUTBOX_BATCH_ROWS, "one channel's rows fit one update");
 const _: () = assert!(GROUP_MEMBERS_MAX <= MEMBERS_EVER_MAX && OPEN_MEMBERS_MAX <= MEMBERS_EVER_MAX);
+
+/// How often a node compares the metadata with what is: its own row, the members of groups that it leads.
+pub const META_EVERY: core::time::Duration = core::time::Duration::from_millis(200);
+
+/// The same behind a change of members or of a leader.
+pub const META_SOON: core::time::Duration = core::time::Duration::from_millis(20);
+
+/// How long an answer of the metadata group's leader is waited for.
+pub const META_ANSWER_MAX: core::time::Duration = core::time::Duration::from_secs(3);
+
+/// Commands of the metadata group that a node waits for, as their leader and as who asks.
+pub const META_WAITING_MAX: usize = 256;
+
+/// Shards whose members are compared with the map at a time.
+pub const RECONCILE_SHARDS: usize = 64;
+
+/// Shards that this node gives a new replica at the same time: each costs a snapshot.
+pub const RECONCILE_MOVES_MAX: usize = SNAPSHOTS_OUT_MAX;

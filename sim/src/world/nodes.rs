@@ -111,6 +111,8 @@ impl World {
             RouterOutput::CloseView { view } => self.nodes[node].disk.close_view(view),
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
+            // The nodes of a run are always the same, and nobody asks for others.
+            RouterOutput::Nodes { .. } | RouterOutput::MetaDone { .. } => {}
             RouterOutput::Fatal { reason } => {
                 self.model.violations.push(format!("node {node} stopped: {reason}"));
             }

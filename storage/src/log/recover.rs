@@ -107,7 +107,7 @@ impl Log {
             return Err(OpenError::Incomplete { path: path.to_owned() });
         }
         let fs: Arc<dyn LogFs> = Arc::new(OsFs(path.to_owned()));
-        let found = read(&*fs, format.log, format.shards).map_err(|error| refusal(dir, path, error))?;
+        let found = read(&*fs, format.log, format.groups()).map_err(|error| refusal(dir, path, error))?;
         let Found { recovered, contents, on_disk } = found;
         if let Tail::Torn { generation, offset } = recovered.tail {
             tracing::warn!(%generation, offset, "the log has a torn tail; what it held was never acknowledged");

@@ -39,7 +39,7 @@ fn an_empty_or_missing_directory_is_formatted_once() {
         }
         let first = open(&path).format;
         assert_eq!((first.cluster, first.node, first.shards), (CLUSTER, NodeId(1), kit::SHARDS));
-        assert_eq!(read_format(&path).expect("readable"), Some(first));
+        assert_eq!(read_format(&path).expect("readable"), Some(first.clone()));
         assert_eq!(open(&path).format, first, "the second time it is only opened");
     }
 }
@@ -105,12 +105,12 @@ fn another_version_or_a_damaged_format_file_is_refused() {
     let path = dir.path().join("FORMAT");
     let good = fs::read_to_string(&path).expect("read");
     for (version, advice) in [(1, "there is no conversion before 1.0"), (3, "run the newer version")] {
-        fs::write(&path, good.replacen("throng data 2", &format!("throng data {version}"), 1))
+        fs::write(&path, good.replacen("throng data 3", &format!("throng data {version}"), 1))
             .expect("write");
         let expected = format!("has format version {version}, this program reads version 2 ({advice}");
         assert_refused_untouched(dir.path(), &expected);
     }
-    for (at, _) in good.char_indices().filter(|(at, _)| *at > "throng data 2".len()) {
+    for (at, _) in good.char_indices().filter(|(at, _)| *at > "throng data 3".len()) {
         let mut bytes = good.clone().into_bytes();
         bytes[at] ^= 1;
         fs::write(&path, &bytes).expect("write");

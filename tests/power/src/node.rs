@@ -85,13 +85,13 @@ impl Node {
         let (clock, state, reader) = (Clock::new(), opened.state, opened.log.reader());
         let tail = opened.log.tail();
         let (mut groups, mut replicas) = (Vec::new(), Vec::new());
-        for shard in (0..SHARDS).map(ShardId) {
+        for shard in (0..opened.format.groups()).map(ShardId) {
             let replica = reader.mark(shard).map_or(shard.0, |mark| mark.replica);
             let at = applied(&state, shard, replica).map_err(|error| format!("state: {error}"))?;
             replicas.push(replica);
             groups.push(reader.recovered_group(shard, at.index, at.term).map_err(|error| error.to_string())?);
         }
-        let config = StoreConfig::new(NODE, vec![NODE], SHARDS);
+        let config = StoreConfig::new(NODE, vec![NODE], opened.format.groups());
         let store = Store::new(config, unix_millis(), clock.now(), groups, Box::new(reader))
             .map_err(|error| format!("refused to recover: {error}"))?;
         let mut config = RouterConfig::new(NODE, SHARDS, EPOCH);
@@ -220,7 +220,9 @@ impl Node {
                 | Output::OpenView { .. }
                 | Output::ReadView { .. }
                 | Output::CloseView { .. }
-                | Output::Import { .. } => {}
+                | Output::Import { .. }
+                | Output::Nodes { .. }
+                | Output::MetaDone { .. } => {}
                 Output::Fatal { reason } => return Err(format!("the node stopped: {reason}")),
             }
         }

@@ -1,9 +1,12 @@
-//! Router to router: the replicated outbox of a channel's shard, drained to users' shards.
+//! Router to router: the replicated outbox of a channel's shard, drained to users' shards; commands for the metadata
+//! group, carried to its leader.
+
+use bytes::Bytes;
 
 use super::proto;
 use crate::error::DecodeError;
-use crate::ids::{ChannelId, Seq, ShardId, UserId};
-use crate::limits::PEER_ROWS_MAX;
+use crate::ids::{ChannelId, NodeId, Seq, ShardId, UserId};
+use crate::limits::{META_BYTES_MAX, PEER_ROWS_MAX};
 
 /// One inbox row: maximum wins, so repeating it is harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub struct InboxRow {
     pub count: u64,
 }
 
-/// Between the leader of a channel's shard and the leader of a user's shard.
+/// Between routers: the leaders of two shards, or a node and the leader of the metadata group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouterMessage {
     /// Store these rows.
@@ -41,6 +44,27 @@ pub enum RouterMessage {
         /// The ticket.
         batch: u64,
     },
+    /// In answer to what is for a shard's leader, from a node that is not: this node leads it.
+    LeaderIs {
+        /// The shard.
+        shard: ShardId,
+        /// Its leader, as the sender knows.
+        leader: NodeId,
+    },
+    /// A command for the metadata group, at most [`META_BYTES_MAX`] bytes as the machine writes it.
+    Meta {
+        /// Echoed in the answer.
+        ticket: u64,
+        /// The command.
+        command: Bytes,
+    },
+    /// What a command came to, as the machine writes it.
+    MetaAnswer {
+        /// Of the command.
+        ticket: u64,
+        /// The outcome.
+        answer: Bytes,
+    },
 }
 
 impl From<&RouterMessage> for proto::Router {
@@ -50,6 +74,8 @@ impl From<&RouterMessage> for proto::Router {
             | RouterMessage::InboxStored { from_shard, to_shard, batch } => {
                 (from_shard.0, to_shard.0, *batch)
             }
+            RouterMessage::LeaderIs { shard, .. } => (0, shard.0, 0),
+            RouterMessage::Meta { ticket, .. } | RouterMessage::MetaAnswer { ticket, .. } => (0, 0, *ticket),
         };
         let what = match message {
             RouterMessage::InboxUpdate { rows, .. } => {
@@ -57,6 +83,9 @@ impl From<&RouterMessage> for proto::Router {
                 proto::RouterWhat::InboxUpdate(proto::InboxRows { rows })
             }
             RouterMessage::InboxStored { .. } => proto::RouterWhat::InboxStored(proto::Empty {}),
+            RouterMessage::LeaderIs { leader, .. } => proto::RouterWhat::LeaderIs(leader.0),
+            RouterMessage::Meta { command, .. } => proto::RouterWhat::Meta(command.clone()),
+            RouterMessage::MetaAnswer { answer, .. } => proto::RouterWhat::MetaAnswer(answer.clone()),
         };
         Self { from_shard, to_shard, batch, what: Some(what) }
     }
@@ -82,8 +111,19 @@ impl TryFrom<proto::Router> for RouterMessage {
                 rows: proto::list(update.rows, PEER_ROWS_MAX, "rows", InboxRow::try_from)?,
             },
             proto::RouterWhat::InboxStored(_) => Self::InboxStored { to_shard, from_shard, batch },
+            proto::RouterWhat::LeaderIs(leader) => Self::LeaderIs { shard: to_shard, leader: NodeId(leader) },
+            proto::RouterWhat::Meta(command) => {
+                Self::Meta { ticket: batch, command: small(command, "meta")? }
+            }
+            proto::RouterWhat::MetaAnswer(answer) => {
+                Self::MetaAnswer { ticket: batch, answer: small(answer, "answer")? }
+            }
         })
     }
+}
+
+fn small(bytes: Bytes, name: &'static str) -> Result<Bytes, DecodeError> {
+    if bytes.len() > META_BYTES_MAX { Err(DecodeError::OverLimit(name)) } else { Ok(bytes) }
 }
 
 impl TryFrom<proto::InboxRow> for InboxRow {

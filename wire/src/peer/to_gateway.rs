@@ -1,12 +1,14 @@
 //! [`ToGateway`] to protobuf and back.
 
+use core::net::SocketAddr;
+
 use super::proto::{self, GatewayWhat};
 use super::to_router::{class, epoch, kind};
 use crate::error::DecodeError;
 use crate::event::{Event, Origin};
 use crate::frame::{Member, Role, SyncEntry};
 use crate::ids::{ChannelId, ClientMsgId, DeviceId, NodeId, Seq, ServerTs, ShardId, UserId};
-use crate::limits::{MEMBERS_PAGE_MAX, PAGE_EVENTS_MAX, PEER_ROWS_MAX, SYNC_ENTRIES_MAX};
+use crate::limits::{MEMBERS_PAGE_MAX, PAGE_EVENTS_MAX, PEER_NODES_MAX, PEER_ROWS_MAX, SYNC_ENTRIES_MAX};
 use crate::link::{Answer, Refusal, Reply, SessionRef, ToGateway};
 
 impl From<&ToGateway> for proto::ToGateway {
@@ -35,6 +37,13 @@ impl From<&ToGateway> for proto::ToGateway {
                     term: *term,
                 };
                 push(GatewayWhat::Leads(proto::Leads { shards: shards.iter().map(lead).collect() }))
+            }
+            ToGateway::Nodes { nodes } => {
+                let address = |(node, address): &(NodeId, SocketAddr)| proto::NodeAddress {
+                    node: node.0,
+                    address: address.to_string(),
+                };
+                push(GatewayWhat::Nodes(proto::Nodes { nodes: nodes.iter().map(address).collect() }))
             }
         }
     }
@@ -143,6 +152,12 @@ impl TryFrom<proto::ToGateway> for ToGateway {
                     Ok((proto::shard(lead.shard)?, lead.leader.map(NodeId), lead.term))
                 })?,
             },
+            GatewayWhat::Nodes(nodes) => Self::Nodes {
+                nodes: proto::list(nodes.nodes, PEER_NODES_MAX, "nodes", |node| {
+                    let address = node.address.parse().map_err(|_| DecodeError::BadValue("address"))?;
+                    Ok((NodeId(node.node), address))
+                })?,
+            },
             GatewayWhat::Refusal(refusal) => Self::Reply(Reply {
                 id: message.id,
                 result: Err(Refusal {
@@ -198,7 +213,8 @@ impl TryFrom<GatewayWhat> for Answer {
             | GatewayWhat::Deliver(_)
             | GatewayWhat::Lagged(_)
             | GatewayWhat::Hint(_)
-            | GatewayWhat::Leads(_) => return Err(DecodeError::BadValue("what")),
+            | GatewayWhat::Leads(_)
+            | GatewayWhat::Nodes(_) => return Err(DecodeError::BadValue("what")),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Random peer frames.
 
+use std::net::{IpAddr, SocketAddr};
+
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -149,6 +151,10 @@ fn node() -> impl Strategy<Value = Option<NodeId>> {
     proptest::option::of(any::<u64>().prop_map(NodeId))
 }
 
+fn address() -> impl Strategy<Value = SocketAddr> {
+    (any::<IpAddr>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::new(ip, port))
+}
+
 fn to_gateway() -> impl Strategy<Value = ToGateway> {
     let refusal = (any::<u16>(), any::<u32>(), node()).prop_map(|(code, retry_after_ms, leader)| Refusal {
         code: Code(code),
@@ -165,6 +171,7 @@ fn to_gateway() -> impl Strategy<Value = ToGateway> {
             ToGateway::Hint { session: SessionRef(session), channel, head, user_seq }
         }),
         1 => vec((shard(), node(), any::<u64>()), 0..5).prop_map(|shards| ToGateway::Leads { shards }),
+        1 => vec((any::<u64>().prop_map(NodeId), address()), 0..5).prop_map(|nodes| ToGateway::Nodes { nodes }),
     ]
 }
 
@@ -207,6 +214,10 @@ fn router_message() -> impl Strategy<Value = RouterMessage> {
         (shard(), shard(), any::<u64>()).prop_map(|(from_shard, to_shard, batch)| {
             RouterMessage::InboxStored { from_shard, to_shard, batch }
         }),
+        (shard(), any::<u64>())
+            .prop_map(|(shard, leader)| RouterMessage::LeaderIs { shard, leader: NodeId(leader) }),
+        (any::<u64>(), bytes()).prop_map(|(ticket, command)| RouterMessage::Meta { ticket, command }),
+        (any::<u64>(), bytes()).prop_map(|(ticket, answer)| RouterMessage::MetaAnswer { ticket, answer }),
     ]
 }
 

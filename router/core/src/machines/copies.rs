@@ -84,7 +84,7 @@ impl<S: StateRead> Machines<S> {
 
     /// The group's membership has changed with the entry that was just applied: it is flushed with its index.
     pub fn set_conf(&mut self, shard: ShardId, conf: Conf) {
-        let machine = &mut self.shards[shard.0 as usize];
+        let machine = self.shard_mut(shard);
         machine.conf = Some(conf);
         machine.is_dirty = true;
         self.flush.add(1, 64);
@@ -97,6 +97,11 @@ impl<S: StateRead> Machines<S> {
     /// [`Fatal`] if the new copy cannot be read.
     pub fn switch(&mut self, shard: ShardId, replica: u32) -> Result<(), Fatal> {
         let (old, shards) = (self.replica(shard), self.shard_count());
+        if self.is_metadata(shard) {
+            self.switch_metadata(replica)?;
+            self.drop_old(shard, old);
+            return Ok(());
+        }
         let recent = &mut self.recent;
         self.channels.forget(
             |channel| ShardId::of_channel(&channel.id, shards) == shard,
@@ -104,10 +109,15 @@ impl<S: StateRead> Machines<S> {
         );
         self.users.forget(|user| ShardId::of_user(&user.id, shards) == shard, |_| {});
         self.shards[shard.0 as usize] = Shard::load(&self.state, shard, shards, replica)?;
-        if old != replica && old != NO_REPLICA {
+        self.drop_old(shard, old);
+        Ok(())
+    }
+
+    /// Drops the copy that a shard used until now.
+    fn drop_old(&mut self, shard: ShardId, old: u32) {
+        if old != self.replica(shard) && old != NO_REPLICA {
             self.drop_copy(StoredCopy { replica: old, shard: Some(shard) });
         }
-        Ok(())
     }
 
     /// Removes all rows of a copy that no shard uses, with the next batch.
@@ -116,7 +126,8 @@ impl<S: StateRead> Machines<S> {
     /// If a shard uses the copy.
     pub fn drop_copy(&mut self, copy: StoredCopy) {
         let replica = Replica(copy.replica);
-        assert!(self.shards.iter().all(|shard| shard.replica != replica), "a copy in use is not dropped");
+        let mut in_use = self.shards.iter().chain(self.metadata.iter().map(|copy| &copy.shard));
+        assert!(in_use.all(|shard| shard.replica != replica), "a copy in use is not dropped");
         drop_rows(copy, self.flush.events());
         self.flush.add(1, 64);
     }

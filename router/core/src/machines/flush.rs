@@ -99,7 +99,8 @@ impl<S: StateRead> Machines<S> {
         let flush = &mut self.flush;
         flush.cut += 1;
         let number = flush.cut;
-        let dirty = self.shards.iter().zip(0..).filter(|(shard, _)| shard.is_dirty);
+        let groups = self.shards.iter().chain(self.metadata.iter().map(|copy| &copy.shard));
+        let dirty = groups.zip(0..).filter(|(shard, _)| shard.is_dirty);
         let applied = dirty.map(|(shard, number)| (ShardId(number), shard.applied.index)).collect();
         let (bytes, mark) = (flush.open_bytes(), self.recent.mark());
         flush.under_way.push_back(UnderWay { number, bytes, mark, applied });
@@ -116,6 +117,9 @@ impl<S: StateRead> Machines<S> {
         });
         for (shard, number) in all.iter_mut().zip(0..) {
             shard.cut(ShardId(number), shards, &mut batch);
+        }
+        if let Some(copy) = &mut self.metadata {
+            copy.cut(ShardId(shards), &mut batch);
         }
         (FlushToken(number), batch.finish())
     }

@@ -7,6 +7,7 @@
 mod apply;
 mod copies;
 mod flush;
+mod metadata;
 mod outgoing;
 mod read;
 mod retention;
@@ -86,7 +87,10 @@ pub struct MemoryUse {
 /// All machines of a node.
 pub struct Machines<S> {
     state: S,
+    /// By shard.
     shards: Vec<Shard>,
+    /// The group behind those of the shards, if there is one.
+    metadata: Option<metadata::Copy>,
     channels: Cache<Channel>,
     users: Cache<User>,
     recent: Recent,
@@ -132,6 +136,7 @@ impl<S: StateRead> Machines<S> {
         Ok(Self {
             state,
             shards: all,
+            metadata: None,
             channels: Cache::new(keyed),
             users: Cache::new(keyed),
             recent: Recent::default(),
@@ -148,11 +153,22 @@ impl<S: StateRead> Machines<S> {
 
     /// The newest entry that a shard has applied.
     pub fn applied(&self, shard: ShardId) -> Applied {
-        self.shards[shard.0 as usize].applied
+        self.shard(shard).applied
     }
 
+    /// A shard, or the metadata's group behind them.
     pub(crate) fn shard(&self, shard: ShardId) -> &Shard {
-        &self.shards[shard.0 as usize]
+        match self.shards.get(shard.0 as usize) {
+            Some(shard) => shard,
+            None => &self.metadata.as_ref().expect("a group of this node").shard,
+        }
+    }
+
+    fn shard_mut(&mut self, shard: ShardId) -> &mut Shard {
+        match self.shards.get_mut(shard.0 as usize) {
+            Some(shard) => shard,
+            None => &mut self.metadata.as_mut().expect("a group of this node").shard,
+        }
     }
 
     /// Whether a shard's outbox has grown since this was last asked.

@@ -123,12 +123,25 @@ impl Shard {
         Ok(Self { replica, applied, conf: row.conf, outbox, is_dirty: false, retention_from })
     }
 
+    /// The metadata's group, which sends nothing to others.
+    pub(super) fn load_metadata(state: &impl StateRead, shard: ShardId, replica: u32) -> Result<Self, Fatal> {
+        let row = applied(state, shard, replica)?;
+        let (applied, replica) = (row.applied(), Replica(replica));
+        let (outbox, retention_from) = (Outbox::default(), Vec::new());
+        Ok(Self { replica, applied, conf: row.conf, outbox, is_dirty: false, retention_from })
+    }
+
     /// Writes the applied index and the outbox; the objects' rows are in the same batch.
     pub(super) fn cut(&mut self, shard: ShardId, shards: u32, batch: &mut Batch) {
         if !core::mem::take(&mut self.is_dirty) {
             return;
         }
         self.outbox.cut(self.replica, shard, shards, batch);
+        self.cut_row(shard, batch);
+    }
+
+    /// Writes the shard's own row.
+    pub(super) fn cut_row(&self, shard: ShardId, batch: &mut Batch) {
         let Applied { index, term } = self.applied;
         let row = AppliedRow { index, term, conf: self.conf.clone() };
         batch.put_at(Table::Meta, &keys::shard_meta(shard, self.replica), |out| row.encode(out));

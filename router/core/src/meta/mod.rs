@@ -17,6 +17,7 @@
 //!
 //! What is absent: clocks, addresses being dialled, Raft.
 
+mod answer;
 mod balance;
 mod command;
 pub mod placement;
@@ -29,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use throng_wire::ids::{NodeId, ShardId};
 
+pub use answer::{MetaError, read_answer, write_answer};
 pub use command::{META_VERSION, MetaCommand, Registration, read_entry, write_entry};
 pub use registry::{JoinId, NodeRow, NodeState, Versions};
 
@@ -140,6 +142,11 @@ impl Meta {
         self.nodes.values()
     }
 
+    /// How many shards the cluster has.
+    pub fn shards(&self) -> u32 {
+        self.map.len() as u32
+    }
+
     /// A node.
     pub fn node(&self, node: NodeId) -> Option<&NodeRow> {
         self.nodes.get(&node)
@@ -177,7 +184,7 @@ impl Meta {
     }
 
     /// Nodes that are not gone.
-    fn members(&self) -> impl Iterator<Item = &NodeRow> {
+    pub fn members(&self) -> impl Iterator<Item = &NodeRow> {
         self.nodes.values().filter(|node| node.state != NodeState::Gone)
     }
 

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   a learner nobody wants          → remove it
+//!   a follower without a replica    → add it as a learner, which it stays; nobody waits for it
 //!   a wanted node without a replica → add it as a learner, one at a time, and wait until it has caught up
-//!   all wanted ones have caught up  → one joint change: give them votes, remove the others
+//!   all wanted ones have caught up  → one joint change: give them votes, remove the others (or only their votes)
 //!   the leader itself is not wanted → hand over to one that is, which goes on
 //! ```
 //!
@@ -27,11 +28,13 @@ pub enum NextStep {
     HandOver(NodeId),
 }
 
-/// The next step of the group that `leader` leads, with members `conf`, towards one replica on each of the `wanted`
-/// nodes. `is_caught_up` tells whether a member has all of the log but what is in flight.
+/// The next step of the group that `leader` leads, with members `conf`, towards one voter on each of the `wanted` nodes
+/// and one learner on each of the `followers`, which are others. `is_caught_up` tells whether a member has all of the log
+/// but what is in flight.
 pub fn next_step(
     conf: &Conf,
     wanted: &[NodeId],
+    followers: &[NodeId],
     leader: PeerId,
     is_caught_up: impl Fn(PeerId) -> bool,
 ) -> NextStep {
@@ -41,22 +44,33 @@ pub fn next_step(
     let peers = |list: &[u64]| -> Vec<PeerId> { list.iter().map(|peer| PeerId(*peer)).collect() };
     let (voters, learners) = (peers(&conf.voters), peers(&conf.learners));
     let is_wanted = |peer: &PeerId| wanted.contains(&peer.node());
-    let strays: Vec<ConfStep> =
-        learners.iter().filter(|peer| !is_wanted(peer)).map(|peer| ConfStep::Remove(*peer)).collect();
+    let follows = |peer: &PeerId| followers.contains(&peer.node());
+    let strays: Vec<ConfStep> = learners
+        .iter()
+        .filter(|peer| !is_wanted(peer) && !follows(peer))
+        .map(|peer| ConfStep::Remove(*peer))
+        .collect();
     if !strays.is_empty() {
         return NextStep::Propose(strays);
     }
-    if !learners.iter().all(|peer| is_caught_up(*peer)) {
-        return NextStep::Wait;
-    }
-    let is_member = |node: &&NodeId| voters.iter().chain(&learners).any(|peer| peer.node() == **node);
-    if let Some(missing) = wanted.iter().find(|node| !is_member(node)) {
+    let is_missing = |node: &&NodeId| !voters.iter().chain(&learners).any(|peer| peer.node() == **node);
+    if let Some(missing) = followers.iter().find(is_missing) {
         return NextStep::Propose(vec![ConfStep::AddLearner(*missing)]);
     }
-    let promotions = learners.iter().map(|peer| ConfStep::Promote(*peer));
+    let rising = || learners.iter().filter(|peer| is_wanted(peer));
+    if !rising().all(|peer| is_caught_up(*peer)) {
+        return NextStep::Wait;
+    }
+    if let Some(missing) = wanted.iter().find(is_missing) {
+        return NextStep::Propose(vec![ConfStep::AddLearner(*missing)]);
+    }
+    let promotions = rising().map(|peer| ConfStep::Promote(*peer));
     let unwanted = voters.iter().filter(|peer| !is_wanted(peer));
     // A leader that removes itself leaves the group to an election; it hands over first.
-    let removals = unwanted.clone().filter(|peer| **peer != leader).map(|peer| ConfStep::Remove(*peer));
+    let removals = unwanted.clone().filter(|peer| **peer != leader).map(|peer| match follows(peer) {
+        true => ConfStep::Demote(*peer),
+        false => ConfStep::Remove(*peer),
+    });
     let steps: Vec<ConfStep> = promotions.chain(removals).collect();
     if !steps.is_empty() {
         return NextStep::Propose(steps);
@@ -86,7 +100,7 @@ mod tests {
     }
 
     fn step(voters: &[u64], learners: &[u64], wanted: &[u64], leader: u64) -> NextStep {
-        next_step(&conf(voters, learners), &nodes(wanted), PeerId(leader), |_| true)
+        next_step(&conf(voters, learners), &nodes(wanted), &[], PeerId(leader), |_| true)
     }
 
     #[test]
@@ -107,9 +121,28 @@ mod tests {
         assert_eq!(step(&[1, 2], &[], &[2], 2), propose(&[Remove(PeerId(1))]));
         assert_eq!(step(&[1, 2, 3], &[], &[], 1), NextStep::Wait);
         let joint = Conf { voters_outgoing: vec![1, 2, 3], ..conf(&[1, 2, 4], &[]) };
-        assert_eq!(next_step(&joint, &nodes(&[1, 2, 4]), PeerId(1), |_| true), NextStep::Wait);
-        let late = next_step(&conf(&[1], &[2]), &nodes(&[1, 2]), PeerId(1), |_| false);
+        assert_eq!(next_step(&joint, &nodes(&[1, 2, 4]), &[], PeerId(1), |_| true), NextStep::Wait);
+        let late = next_step(&conf(&[1], &[2]), &nodes(&[1, 2]), &[], PeerId(1), |_| false);
         assert_eq!(late, NextStep::Wait, "a learner that is behind gets no vote");
+    }
+
+    #[test]
+    fn followers_keep_a_copy_without_a_vote() {
+        use ConfStep::{AddLearner, Demote, Promote};
+        let step =
+            |voters: &[u64], learners: &[u64], wanted: &[u64], followers: &[u64], is_caught_up: bool| {
+                let (wanted, followers) = (nodes(wanted), nodes(followers));
+                next_step(&conf(voters, learners), &wanted, &followers, PeerId(1), |_| is_caught_up)
+            };
+        let propose = |steps: &[ConfStep]| NextStep::Propose(steps.to_vec());
+        assert_eq!(step(&[1], &[], &[1], &[2], true), propose(&[AddLearner(NodeId(2))]));
+        assert_eq!(step(&[1], &[2], &[1], &[2], false), NextStep::Settled, "nobody waits for a follower");
+        assert_eq!(step(&[1], &[2], &[1], &[2, 3], false), propose(&[AddLearner(NodeId(3))]));
+        assert_eq!(
+            step(&[1], &[2, 3], &[1, 2, 3], &[], true),
+            propose(&[Promote(PeerId(2)), Promote(PeerId(3))])
+        );
+        assert_eq!(step(&[1, 2], &[], &[1], &[2], true), propose(&[Demote(PeerId(2))]));
     }
 
     /// What the group makes of a change (joint changes completed at once).
@@ -152,7 +185,7 @@ mod tests {
                     wanted.clone_from(&later);
                 }
                 let old: Vec<u64> = conf.voters.clone();
-                match next_step(&conf, &wanted, leader, |_| true) {
+                match next_step(&conf, &wanted, &[], leader, |_| true) {
                     NextStep::Settled => { is_settled = true; if index as usize > turn { break } }
                     NextStep::Wait => prop_assert!(false, "nothing to wait for"),
                     NextStep::HandOver(node) => {

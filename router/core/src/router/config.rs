@@ -7,6 +7,7 @@ use throng_wire::limits::BODY_MAX_DEFAULT;
 
 use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_PAUSE_MS, OUTBOX_RESEND_MS};
 use crate::machines::MemoryLimits;
+use crate::meta::Registration;
 
 /// Configuration of a [`super::Router`].
 #[derive(Clone, Debug)]
@@ -29,6 +30,11 @@ pub struct RouterConfig {
     pub outbox_pause: Duration,
     /// An inbox update that nobody answered is sent again after this.
     pub outbox_resend: Duration,
+    /// What this node says of itself; without it, it does not say anything (tests that have no metadata).
+    pub me: Option<Registration>,
+    /// The nodes that the cluster was formatted with, for the first leader of the metadata group. Empty on a node that
+    /// joined later.
+    pub founders: Vec<(NodeId, Registration)>,
 }
 
 impl RouterConfig {
@@ -44,6 +50,8 @@ impl RouterConfig {
             outbox_linger: Duration::from_millis(OUTBOX_LINGER_MS),
             outbox_pause: Duration::from_millis(OUTBOX_PAUSE_MS),
             outbox_resend: Duration::from_millis(OUTBOX_RESEND_MS),
+            me: None,
+            founders: Vec::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What goes to gateways: links, subscriptions, registered sessions. All of it is soft state: it goes with a link or
 //! with leadership, and gateways renew it.
 
+use core::net::SocketAddr;
 use std::collections::{BTreeMap, VecDeque};
 
 use throng_wire::code::Code;
@@ -116,11 +117,25 @@ impl Fanout {
         self.send(gateway, ToGateway::Leads { shards });
     }
 
+    /// Tells a gateway something that is not for a session.
+    pub(super) fn tell(&mut self, gateway: GatewayId, message: ToGateway) {
+        self.send(gateway, message);
+    }
+
     /// Tells all gateways who leads a shard.
     pub(super) fn tell_all(&mut self, shard: ShardId, leader: Option<NodeId>, term: u64) {
         let gateways = self.links.keys().map(|&gateway| Output::ToGateway {
             gateway,
             message: ToGateway::Leads { shards: vec![(shard, leader, term)] },
+        });
+        self.outputs.extend(gateways);
+    }
+
+    /// Tells all gateways which nodes there are.
+    pub(super) fn tell_nodes(&mut self, nodes: &[(NodeId, SocketAddr)]) {
+        let gateways = self.links.keys().map(|&gateway| Output::ToGateway {
+            gateway,
+            message: ToGateway::Nodes { nodes: nodes.to_vec() },
         });
         self.outputs.extend(gateways);
     }

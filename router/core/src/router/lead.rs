@@ -87,6 +87,16 @@ impl<S: StateRead> Router<S> {
         let desk = self.desk(shard);
         let before = (desk.is_serving, desk.term);
         (desk.leader, desk.term, desk.is_serving) = (leader, term, serving);
+        if self.is_meta(shard) {
+            return; // no gateway asks for it
+        }
+        if serving {
+            let now = self.now;
+            self.meta.unsettle(shard, now);
+        }
+        if leader.is_some() {
+            self.meta.forget_hint(shard);
+        }
         if before.0 && (!serving || before.1 != term) {
             self.fanout.forget_shard(shard);
             self.post.forget_shard(shard);

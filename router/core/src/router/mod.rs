@@ -23,6 +23,7 @@ mod desk;
 mod fanout;
 mod flights;
 mod lead;
+mod meta;
 mod output;
 mod post;
 mod reads;
@@ -54,6 +55,7 @@ pub use transfer::{ImportToken, ViewId};
 use desk::Desk;
 use fanout::Fanout;
 use flights::Flights;
+use meta::MetaDesk;
 use post::Post;
 use transfer::Transfers;
 
@@ -68,6 +70,7 @@ pub struct Router<S> {
     flights: Flights,
     post: Post,
     transfers: Transfers,
+    meta: MetaDesk,
     /// Shards whose desk has something to propose or to ask.
     busy: BTreeSet<ShardId>,
     /// Shards for whose desk the store had no room,
@@ -117,7 +120,8 @@ pub struct RouterStats {
 const RETRY: core::time::Duration = core::time::Duration::from_millis(5);
 
 impl<S: StateRead> Router<S> {
-    /// A router over a store and the applied state. The store must have been told [`crate::applied`] of every shard, of
+    /// A router over a store and the applied state. With one replica more than shards, the last one is that of the
+    /// metadata group. The store must have been told [`crate::applied`] of every shard, of
     /// the copy that `replicas` names; other copies in the state are left-overs, and dropped.
     /// `seed` keys look-up tables and draws ticket numbers; a node never starts twice with the same one.
     ///
@@ -132,12 +136,16 @@ impl<S: StateRead> Router<S> {
         state: S,
         replicas: &[u32],
     ) -> Result<Self, Fatal> {
-        let stored = copies(&state)?;
-        let next_replica = next_replica(&stored, config.shards)?;
-        let mut machines = Machines::load(state, replicas, seed, config.memory)?;
+        let (stored, groups) = (copies(&state)?, replicas.len() as u32);
+        let next_replica = next_replica(&stored, groups)?;
+        let (shards, metadata) = replicas.split_at(config.shards as usize);
+        let mut machines = Machines::load(state, shards, seed, config.memory)?;
+        if let Some(&replica) = metadata.first() {
+            machines.load_metadata(replica)?;
+        }
         let orphans = stored.into_iter().filter(|copy| !replicas.contains(&copy.replica));
         orphans.for_each(|copy| machines.drop_copy(copy));
-        for shard in (0..config.shards).map(ShardId) {
+        for shard in (0..groups).map(ShardId) {
             // Snapshots and backups name the members, also those that the cluster was formatted with.
             let conf = store.conf(shard);
             let has_copy = machines.replica(shard) != NO_REPLICA;
@@ -146,12 +154,13 @@ impl<S: StateRead> Router<S> {
             }
         }
         let keyed = Keyed::new(seed);
-        Ok(Self {
-            desks: (0..config.shards).map(|_| Desk::default()).collect(),
+        let mut router = Self {
+            desks: (0..groups).map(|_| Desk::default()).collect(),
             fanout: Fanout::new(config.shards, keyed),
             flights: Flights::new(keyed),
             post: Post::new(seed),
             transfers: Transfers::new(seed, next_replica),
+            meta: MetaDesk::default(),
             busy: BTreeSet::new(),
             blocked: BTreeSet::new(),
             retry_at: None,
@@ -166,7 +175,9 @@ impl<S: StateRead> Router<S> {
             config,
             store,
             machines,
-        })
+        };
+        router.meta_changed();
+        Ok(router)
     }
 
     /// A gateway's link stands: it learns who leads. Beyond [`limits::GATEWAYS_MAX`] links nothing happens.
@@ -174,6 +185,9 @@ impl<S: StateRead> Router<S> {
         self.advance(now);
         if self.fanout.link_up(gateway) {
             let shards = (0..self.config.shards).map(ShardId).map(|shard| self.leads(shard)).collect();
+            if let Some(nodes) = self.nodes_told() {
+                self.fanout.tell(gateway, nodes);
+            }
             self.fanout.tell_leads(gateway, shards);
         }
     }
@@ -283,6 +297,7 @@ impl<S: StateRead> Router<S> {
             self.busy.append(&mut self.blocked);
         }
         self.post_due();
+        self.meta_due();
         if let Err(reason) = self.transfers_due() {
             self.stop(reason);
         }
@@ -301,6 +316,7 @@ impl<S: StateRead> Router<S> {
             flush,
             self.post.poll_timeout(),
             self.transfers.poll_timeout(),
+            self.meta_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -412,6 +428,7 @@ impl<S: StateRead> Router<S> {
                     self.serve(shard, read)?;
                 }
             }
+            StoreOutput::Lost { shard, proposals, .. } if self.is_meta(shard) => self.meta_lost(&proposals),
             StoreOutput::Lost { shard, proposals, reads } => self.lost(shard, &proposals, &reads),
             StoreOutput::Role { shard, leader, term, serving } => self.role(shard, leader, term, serving),
         }
@@ -422,12 +439,20 @@ impl<S: StateRead> Router<S> {
         let at = Applied { index: entry.index, term: entry.term };
         self.outcomes.clear();
         match entry.kind {
+            EntryKind::Normal if self.is_meta(shard) => {
+                self.apply_meta(at, &entry.payload, entry.proposal)?;
+            }
             EntryKind::Normal => {
                 self.machines.apply(shard, at, &entry.payload, &mut self.outcomes, &mut self.fanout)?;
             }
             EntryKind::ConfChange | EntryKind::ConfChangeV2 => {
                 let conf = self.store.apply_conf(shard, entry.index, &entry.payload)?;
-                self.machines.apply(shard, at, &Bytes::new(), &mut self.outcomes, &mut self.fanout)?;
+                if self.is_meta(shard) {
+                    self.apply_meta(at, &Bytes::new(), None)?;
+                } else {
+                    self.machines.apply(shard, at, &Bytes::new(), &mut self.outcomes, &mut self.fanout)?;
+                    self.meta.unsettle(shard, self.now);
+                }
                 self.machines.set_conf(shard, conf);
             }
         }
@@ -435,7 +460,9 @@ impl<S: StateRead> Router<S> {
             self.answer_all(shard, waiters);
         }
         self.store.handle_applied(self.now, shard, entry.index);
-        self.post_soon(shard);
+        if !self.is_meta(shard) {
+            self.post_soon(shard);
+        }
         Ok(())
     }
 
@@ -443,6 +470,9 @@ impl<S: StateRead> Router<S> {
     fn restored(&mut self, shard: ShardId, mark: &Mark) -> Result<(), Fatal> {
         self.committed.retain(|(other, _)| *other != shard);
         self.machines.switch(shard, mark.replica)?;
+        if self.is_meta(shard) {
+            self.meta_changed();
+        }
         Ok(())
     }
 

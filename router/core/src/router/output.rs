@@ -1,5 +1,7 @@
 //! What a router tells its driver to do.
 
+use core::net::SocketAddr;
+
 use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::state::WriteBatch;
 use throng_storage_core::store::PersistToken;
@@ -9,6 +11,7 @@ use throng_wire::peer::{RaftBatch, RouterMessage, SnapshotMessage};
 
 use crate::fatal::Fatal;
 use crate::machines::FlushToken;
+use crate::meta::{MetaDone, MetaError};
 
 use super::transfer::{ImportToken, ViewId};
 
@@ -82,6 +85,19 @@ pub enum Output {
         gateway: GatewayId,
         /// What.
         message: ToGateway,
+    },
+    /// The nodes of the cluster and their peer addresses, this one included: links go to these and to nobody else. Once the
+    /// cluster is founded, at the start and at every change.
+    Nodes {
+        /// All that are not gone.
+        nodes: Vec<(NodeId, SocketAddr)>,
+    },
+    /// What a command of [`super::Router::handle_meta`] came to.
+    MetaDone {
+        /// Of the command.
+        ticket: u64,
+        /// The outcome.
+        result: Result<MetaDone, MetaError>,
     },
     /// The node must stop; nothing follows.
     Fatal {

@@ -144,8 +144,10 @@ impl<S: StateRead> Router<S> {
         if let Some(ticket) = lane.ticket.as_ref().filter(|ticket| ticket.resend_at > now) {
             return Ok(ticket.resend_at);
         }
-        lane.ticket = None;
-        let after = lane.after;
+        if lane.ticket.take().is_some() {
+            self.meta.forget_hint(dest); // it did not answer
+        }
+        let after = self.post.lanes.get(&(from, dest)).map(|lane| lane.after).unwrap_or_default();
         let Some(node) = self.node_for(dest) else { return Ok(now + self.config.outbox_linger + RETRY) };
         let Outgoing { rows, channels } = self.machines.outgoing(from, dest, after)?;
         let Some(&(last, _)) = channels.last() else { return Ok(now + self.config.outbox_resend) };
@@ -160,9 +162,33 @@ impl<S: StateRead> Router<S> {
         Ok(resend_at)
     }
 
-    /// The node that serves a shard, if one is known to.
+    /// The node that serves a shard, if one is known to. Of a shard that has no replica here: the one that somebody
+    /// named, or one that should hold it, another one at each try; who does not lead names the leader.
     fn node_for(&self, shard: ShardId) -> Option<NodeId> {
-        if self.serves(shard) { Some(self.config.node) } else { self.other_leader(shard) }
+        if self.serves(shard) {
+            return Some(self.config.node);
+        }
+        self.other_leader(shard).or_else(|| self.meta.hint(shard)).or_else(|| {
+            let holders = self.machines.meta()?.replicas(shard);
+            let others: Vec<NodeId> =
+                holders.iter().copied().filter(|node| *node != self.config.node).collect();
+            let turn = usize::try_from(self.post.next_batch).unwrap_or(0).checked_rem(others.len())?;
+            Some(others[turn])
+        })
+    }
+
+    /// The leader of a shard is another one than was thought: what waits for it is sent again.
+    pub(super) fn post_again(&mut self, dest: ShardId) {
+        let lanes = self.post.lanes.iter_mut().filter(|((_, to), _)| *to == dest);
+        let waiting =
+            lanes.filter(|(_, lane)| lane.ticket.as_ref().is_some_and(|ticket| !ticket.is_clearing));
+        let from: Vec<ShardId> = waiting
+            .map(|((from, _), lane)| {
+                (lane.ticket, lane.after) = (None, ChannelId::default());
+                *from
+            })
+            .collect();
+        from.into_iter().for_each(|shard| self.post_at(shard, self.now));
     }
 
     /// Sends a message to a node, or takes it at once if that is this one.
@@ -183,6 +209,9 @@ impl<S: StateRead> Router<S> {
             RouterMessage::InboxStored { to_shard, from_shard, batch } => {
                 self.inbox_stored(to_shard, from_shard, batch);
             }
+            RouterMessage::LeaderIs { shard, leader } => self.leader_is(shard, leader),
+            RouterMessage::Meta { ticket, command } => self.meta_asked(node, ticket, &command),
+            RouterMessage::MetaAnswer { ticket, answer } => self.meta_answered(ticket, &answer),
         }
     }
 
@@ -197,6 +226,11 @@ impl<S: StateRead> Router<S> {
             }
             let waiter = Waiter::Inbox { node, channels: from, batch };
             self.push(to, waiter, |entry| entry.inbox_update(from, rows.iter().copied()));
+        } else if known
+            && !self.serves(to)
+            && let Some(leader) = self.other_leader(to)
+        {
+            self.send_router(node, RouterMessage::LeaderIs { shard: to, leader });
         }
     }
 

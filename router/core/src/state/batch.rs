@@ -46,6 +46,14 @@ impl Batch {
         self.changes.push(Change::Put(table, key, value));
     }
 
+    /// Adds a change that is made already.
+    pub(crate) fn push(&mut self, change: Change) {
+        if let Change::Put(_, key, value) = &change {
+            self.bytes += key.len() + value.len();
+        }
+        self.changes.push(change);
+    }
+
     /// Removes a row.
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) {
         let key = self.key(key);

@@ -257,9 +257,12 @@ impl Import {
     }
 
     fn check_key(&self, key: &[u8]) -> Result<(), BadSnapshot> {
+        // The metadata's group stands behind all shards; its rows are under the first slot.
+        let is_metadata = self.shard.0 == self.shards;
         let slot = key.first_chunk().map(|slot| Slot(u16::from_be_bytes(*slot)));
         let fits = key.len() > SUFFIX_MIN && key.len() <= keys::KEY_LEN_MAX - REPLICA_LEN;
         match slot {
+            Some(slot) if fits && is_metadata && slot == Slot(0) => Ok(()),
             Some(slot) if fits && ShardId::of_slot(slot, self.shards) == self.shard => Ok(()),
             _ => Err(BadSnapshot("a key that is not the shard's")),
         }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use throng_base::Instant;
 use throng_router_core::machines::first_replicas;
+use throng_router_core::meta::{JoinId, MetaDone, MetaError, Registration, Versions};
 use throng_router_core::router::RouterConfig;
 use throng_router_core::snapshot::{Cursor, next_chunk};
 use throng_router_core::{Output, PeerMessage, Router, ViewId, applied};
 use throng_storage_core::entry::{Entry, HardState, Record};
 use throng_storage_core::state::{MemState, StateWrite};
+use throng_storage_core::store::limits::NO_REPLICA;
 use throng_storage_core::store::{NoLog, PersistToken, RecoveredGroup, Store, StoreConfig};
 use throng_wire::frame::{ChannelClass, Freshness};
 use throng_wire::ids::*;
@@ -33,6 +35,10 @@ pub(crate) struct Node {
     held: Option<PersistToken>,
     pub(crate) flushes: usize,
     views: BTreeMap<ViewId, (MemState, ShardId, u32, Option<Cursor>)>,
+    /// The nodes that it was told of last,
+    pub(crate) nodes: Vec<u64>,
+    /// and what its commands for the metadata came to, by ticket.
+    pub(crate) done: BTreeMap<u64, Result<MetaDone, MetaError>>,
 }
 
 impl Node {
@@ -48,7 +54,8 @@ impl Node {
 /// The cluster.
 pub(crate) struct World {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
-    shards: u32,
+    founders: Vec<NodeId>,
+    pub(crate) shards: u32,
     pub(crate) now: Instant,
     wall_ms: u64,
     mail: VecDeque<(NodeId, NodeId, PeerMessage)>,
@@ -69,6 +76,7 @@ impl World {
     pub(crate) fn with_config(nodes: u64, shards: u32, config: fn(&mut RouterConfig)) -> Self {
         let mut world = Self {
             nodes: BTreeMap::new(),
+            founders: (1..=nodes).map(NodeId).collect(),
             shards,
             now: Instant::from_millis(1),
             wall_ms: 1_700_000_000_000,
@@ -80,30 +88,36 @@ impl World {
             starts: 0,
             config,
         };
-        let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-        for &id in &ids {
-            world.start(id, &ids, Disk::default(), BTreeMap::new());
+        for id in world.founders.clone() {
+            world.start(id, Disk::default(), BTreeMap::new());
         }
         world.run();
         world
     }
 
-    fn start(
-        &mut self,
-        id: NodeId,
-        voters: &[NodeId],
-        disk: Disk,
-        log: BTreeMap<ShardId, (HardState, Vec<Entry>)>,
-    ) {
+    /// Starts a node that is no founder, with nothing on its disks.
+    pub(crate) fn start_another(&mut self, id: u64) {
+        self.start(NodeId(id), Disk::default(), BTreeMap::new());
+        self.run();
+    }
+
+    fn start(&mut self, id: NodeId, disk: Disk, log: BTreeMap<ShardId, (HardState, Vec<Entry>)>) {
         self.starts += 1;
-        let mut config = StoreConfig::new(id, voters.to_vec(), self.shards);
+        let mut config = StoreConfig::new(id, self.founders.clone(), self.shards + 1);
         config.balance = false;
-        let groups = (0..self.shards).map(ShardId).map(|shard| recovered(&disk, &log, shard)).collect();
+        let groups = (0..=self.shards).map(ShardId).map(|shard| recovered(&disk, &log, shard)).collect();
         let store =
             Store::new(config, self.starts, self.now, groups, Box::new(NoLog)).expect("a possible past");
         let mut config = RouterConfig::new(id, self.shards, EPOCH);
+        config.me = Some(registration(id));
+        let is_founder = self.founders.contains(&id);
+        if is_founder {
+            config.founders = self.founders.iter().map(|id| (*id, registration(*id))).collect();
+        }
         (self.config)(&mut config);
-        let replicas = first_replicas(self.shards);
+        // The metadata's group stands behind those of the shards.
+        let groups = self.shards + 1;
+        let replicas = if is_founder { first_replicas(groups) } else { vec![NO_REPLICA; groups as usize] };
         let mut router =
             Router::new(config, self.starts, self.now, self.wall_ms, store, disk.clone(), &replicas)
                 .expect("a readable disk");
@@ -118,17 +132,18 @@ impl World {
             held: None,
             flushes: 0,
             views: BTreeMap::new(),
+            nodes: Vec::new(),
+            done: BTreeMap::new(),
         };
         self.nodes.insert(id, node);
     }
 
     /// Kills a node and starts it from its disks. What was not flushed is lost, what was logged is not.
     pub(crate) fn restart(&mut self, id: NodeId) {
-        let voters: Vec<NodeId> = self.nodes.keys().copied().collect();
         let node = self.nodes.remove(&id).expect("a node of the cluster");
         node.disk.0.borrow_mut().crash();
         self.mail.retain(|(from, to, _)| *from != id && *to != id);
-        self.start(id, &voters, node.disk, node.log);
+        self.start(id, node.disk, node.log);
         self.run();
     }
 
@@ -206,6 +221,8 @@ impl World {
                 Output::CloseView { view } => drop(node.views.remove(&view)),
                 Output::ToPeer { node: to, message } => self.mail.push_back((id, to, message)),
                 Output::ToGateway { gateway, message } => node.heard.push((gateway, message)),
+                Output::Nodes { nodes } => node.nodes = nodes.iter().map(|(node, _)| node.0).collect(),
+                Output::MetaDone { ticket, result } => drop(node.done.insert(ticket, result)),
                 Output::Fatal { reason } => node.fatal = Some(reason.to_string()),
             }
         }
@@ -337,7 +354,9 @@ impl World {
             .into_iter()
             .filter(|(to, _)| *to == gateway)
             .map(|(_, message)| message)
-            .filter(|message| !matches!(message, ToGateway::Reply(_) | ToGateway::Leads { .. }))
+            .filter(|message| {
+                !matches!(message, ToGateway::Reply(_) | ToGateway::Leads { .. } | ToGateway::Nodes { .. })
+            })
             .collect()
     }
 }
@@ -363,8 +382,24 @@ pub(crate) fn sync(after: u64) -> Op {
     Op::Sync { after: UserSeq(after), epoch: EPOCH, limit: 200 }
 }
 
+/// What a node says of itself.
+pub(crate) fn registration(id: NodeId) -> Registration {
+    Registration {
+        join: JoinId([id.0 as u8; 16]),
+        peer: ([127, 0, 0, 1], id.0 as u16).into(),
+        client: None,
+        ops: None,
+        zone: String::new(),
+        certificate: String::new(),
+        speaks: Versions { oldest: 1, newest: 2 },
+    }
+}
+
 fn append(log: &mut BTreeMap<ShardId, (HardState, Vec<Entry>)>, record: Record) {
     let (hard_state, entries) = log.entry(record.shard).or_default();
+    if record.mark.is_some_and(|mark| mark.reset) {
+        entries.clear();
+    }
     *hard_state = record.hard_state.unwrap_or(*hard_state);
     if let Some(first) = record.entries.first() {
         entries.truncate(first.index as usize - 1);

@@ -16,7 +16,7 @@ pub struct StoreConfig {
     /// The voters that the cluster was formatted with; the same on every node. A node that joined later is not among
     /// them, and has no part in a group before its leader says so.
     pub voters: Vec<NodeId>,
-    /// Number of groups; fixed when the cluster was formatted.
+    /// Number of groups, those of all shards and the metadata group; fixed when the cluster was formatted.
     pub shards: u32,
     /// One tick of the groups' timers, 10 to 100 ms.
     pub tick: Duration,
@@ -72,7 +72,7 @@ impl StoreConfig {
             (voters.len() != self.voters.len(), "a voter is listed twice"),
             (voters.len() > limits::VOTERS_MAX, "too many voters"),
             (voters.is_empty(), "a cluster is formatted with at least one voter"),
-            (self.shards == 0 || self.shards > throng_wire::ids::SLOTS, "a cluster has 1 to 65,536 shards"),
+            (self.shards == 0 || self.shards > throng_wire::ids::SLOTS, "a node has 1 to 65,536 groups"),
             (self.tick.is_zero(), "the tick must be longer than nothing"),
             (self.heartbeat_ticks == 0, "heartbeats need at least one tick"),
             (

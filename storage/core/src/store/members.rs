@@ -68,6 +68,11 @@ impl Store {
         self.group(shard).members().conf().clone()
     }
 
+    /// Whether a member of a shard that this node leads lacks at most [`limits::PROMOTE_LAG_MAX`] entries.
+    pub fn keeps_up(&self, shard: ShardId, peer: PeerId) -> bool {
+        self.group(shard).keeps_up(peer)
+    }
+
     /// The Raft id of this node's replica: the newest it has had, [`PeerId::NONE`] if it never had any. It takes part if
     /// [`Self::conf`] holds it.
     pub fn peer(&self, shard: ShardId) -> PeerId {

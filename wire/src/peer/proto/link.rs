@@ -136,7 +136,7 @@ pub(crate) struct Sync {
 pub(crate) struct ToGateway {
     #[prost(uint64, tag = "1")]
     pub(crate) id: u64,
-    #[prost(oneof = "GatewayWhat", tags = "2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 30, 31, 32, 33")]
+    #[prost(oneof = "GatewayWhat", tags = "2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 30, 31, 32, 33, 34")]
     pub(crate) what: Option<GatewayWhat>,
 }
 
@@ -171,6 +171,8 @@ pub(crate) enum GatewayWhat {
     Hint(Hint),
     #[prost(message, tag = "33")]
     Leads(Leads),
+    #[prost(message, tag = "34")]
+    Nodes(Nodes),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -345,4 +347,19 @@ pub(crate) struct Lead {
     pub(crate) leader: Option<u64>,
     #[prost(uint64, tag = "3")]
     pub(crate) term: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Nodes {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) nodes: Vec<NodeAddress>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct NodeAddress {
+    #[prost(uint64, tag = "1")]
+    pub(crate) node: u64,
+    /// IP address and port as text.
+    #[prost(string, tag = "2")]
+    pub(crate) address: String,
 }

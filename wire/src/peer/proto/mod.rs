@@ -201,7 +201,7 @@ pub(crate) struct Router {
     pub(crate) to_shard: u32,
     #[prost(uint64, tag = "3")]
     pub(crate) batch: u64,
-    #[prost(oneof = "RouterWhat", tags = "10, 11")]
+    #[prost(oneof = "RouterWhat", tags = "10, 11, 12, 13, 14")]
     pub(crate) what: Option<RouterWhat>,
 }
 
@@ -211,6 +211,15 @@ pub(crate) enum RouterWhat {
     InboxUpdate(InboxRows),
     #[prost(message, tag = "11")]
     InboxStored(Empty),
+    /// The leader of `to_shard`.
+    #[prost(uint64, tag = "12")]
+    LeaderIs(u64),
+    /// A command of the metadata machine; `batch` is the ticket.
+    #[prost(bytes = "bytes", tag = "13")]
+    Meta(Bytes),
+    /// What it came to.
+    #[prost(bytes = "bytes", tag = "14")]
+    MetaAnswer(Bytes),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

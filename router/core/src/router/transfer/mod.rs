@@ -109,6 +109,8 @@ impl<S: StateRead> Router<S> {
         if self.transfers.outgoing.len() >= SNAPSHOTS_OUT_MAX {
             return self.store.snapshot_sent(self.now, shard, peer, false);
         }
+        // What the replica lacks may just have been applied: its own entry into the group, for one.
+        self.is_flush_wanted |= self.machines.is_dirty();
         let stream = self.transfers.next_stream;
         self.transfers.next_stream = stream.wrapping_add(1);
         let stage = Stage::Ready { meta: None, until: self.now + SNAPSHOT_IDLE_MAX };
@@ -233,7 +235,7 @@ impl<S: StateRead> Router<S> {
             return self.step_incoming(stream);
         }
         let shard = message.shard;
-        if shard.0 >= self.config.shards {
+        if shard.0 >= self.config.shards && !self.is_meta(shard) {
             return Ok(());
         }
         let older = self.transfers.incoming.iter().find(|(_, other)| other.shard == shard);
@@ -336,7 +338,7 @@ impl<S: StateRead> Router<S> {
         if !taken {
             self.machines.drop_copy(StoredCopy { replica, shard: Some(shard) });
         }
-        self.tell(node, SnapshotMessage::Done { stream, ok: true });
+        self.tell(node, SnapshotMessage::Done { stream, ok: taken });
     }
 
     /// Gives up a snapshot that is not complete. Rows that are still being written stay behind until the next start.

@@ -225,7 +225,7 @@ impl Group {
     }
 
     /// Whether a learner lacks so little that its vote would not make the group wait.
-    fn keeps_up(&self, peer: PeerId) -> bool {
+    pub(in crate::store) fn keeps_up(&self, peer: PeerId) -> bool {
         let Some(progress) = self.raw.raft.prs().get(peer.0) else { return false };
         let lag = self.raw.raft.raft_log.last_index() - progress.matched;
         progress.state == raft::ProgressState::Replicate && lag <= limits::PROMOTE_LAG_MAX

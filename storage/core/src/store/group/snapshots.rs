@@ -86,18 +86,20 @@ impl Group {
         let is_wanted = |flight: &&mut Flight| flight.stage == Stage::Wanted;
         let Some(flight) = self.flights.get_mut(&to).filter(is_wanted) else { return false };
         *flight = Flight { stage: Stage::Sending, since: now, above: meta.index };
-        if !self.may_send(&meta) || !self.offer(to, meta) {
+        if !self.may_send(to, &meta) || !self.offer(to, meta) {
             self.flights.remove(&to);
             return false;
         }
         true
     }
 
-    /// Whether a view is a state that this log leads to, with something after it to go on from.
-    fn may_send(&self, meta: &SnapshotMeta) -> bool {
+    /// Whether a view is a state that this log leads to, with something after it to go on from. One from before the
+    /// receiver was added would be refused there.
+    fn may_send(&self, to: PeerId, meta: &SnapshotMeta) -> bool {
         let raft = &self.raw.raft;
         self.is_leader()
             && meta.index > 0
+            && meta.conf.contains(to.0)
             && meta.index <= raft.raft_log.applied
             && self.log().terms().term(meta.index) == Some(meta.term)
             && self.members.conf_at(meta.index) == Some(&meta.conf)
