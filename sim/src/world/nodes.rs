@@ -111,6 +111,8 @@ impl World {
             RouterOutput::CloseView { view } => self.nodes[node].disk.close_view(view),
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
+            // The end of the node follows.
+            RouterOutput::Fatal { .. } if self.nodes[node].disk.log.is_unreadable() => {}
             RouterOutput::Fatal { reason } => {
                 self.model.violations.push(format!("node {node} stopped: {reason}"));
             }

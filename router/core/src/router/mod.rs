@@ -420,6 +420,7 @@ impl<S: StateRead> Router<S> {
 
     fn apply(&mut self, shard: ShardId, entry: Committed) -> Result<(), Fatal> {
         let at = Applied { index: entry.index, term: entry.term };
+            StoreOutput::Unreadable { error, .. } => return Err(error.into()),
         self.outcomes.clear();
         match entry.kind {
             EntryKind::Normal => {

@@ -238,7 +238,9 @@ pub trait LogRead: Send + Sync {
     /// one.
     ///
     /// # Errors
-    /// [`LogReadError`] if they cannot be read; the follower is tried again later.
+    /// [`LogReadError`] if they cannot be read. It is final: the store asks for nothing that the log was told to forget,
+    /// so what is missing or damaged was acknowledged once, and the node must stop
+    /// ([`super::StoreOutput::Unreadable`]).
     fn entries(
         &self,
         shard: ShardId,

@@ -436,6 +436,9 @@ impl Group {
             self.raw.transfer_leader(to.0);
             self.touched();
         }
+        if let Some(error) = self.raw.mut_store().take_failure() {
+            turn.outputs.push_back(StoreOutput::Unreadable { shard: self.shard, error });
+        }
     }
 
     fn take_ready(&mut self, turn: &mut Turn<'_>) {
