@@ -60,9 +60,6 @@ impl RemoteLinks {
     /// Reads what is there, makes links that are due, ends those that are silent.
     pub(super) fn turn(&mut self, now: Instant) -> Vec<LoopInput> {
         let mut inputs = Vec::new();
-        for link in &mut self.links {
-            link.handle_timeout(now, &self.poller, &mut self.rng, &mut inputs);
-        }
         self.drained = false;
         for _ in 0..LINK_ROUNDS_PER_TURN {
             if let Err(error) = self.poller.wait(&mut self.events, Some(Duration::ZERO)) {
@@ -77,6 +74,10 @@ impl RemoteLinks {
                 let link = self.links.get_mut(event.token as usize).expect("tokens are places in the list");
                 link.handle_event(event, now, &self.hello, &self.poller, &mut self.rng, &mut inputs);
             }
+        }
+        // After reading: what lay in a socket while this loop was busy is no silence.
+        for link in &mut self.links {
+            link.handle_timeout(now, &self.poller, &mut self.rng, &mut inputs);
         }
         inputs
     }

@@ -218,6 +218,14 @@ impl<S: StateRead> Router<S> {
         self.store.handle_peer_down(now, node);
     }
 
+    /// Nothing has gone to a node and come back for some time ([`Store::handle_peer_silent`]).
+    pub fn handle_peer_silent(&mut self, now: Instant, node: NodeId, silence: core::time::Duration) {
+        self.advance(now);
+        if !self.is_stopped {
+            self.store.handle_peer_silent(now, node, silence);
+        }
+    }
+
     /// A group commit is durable, and so are all before it.
     pub fn handle_persisted(&mut self, now: Instant, token: PersistToken) {
         self.advance(now);
@@ -412,6 +420,7 @@ impl<S: StateRead> Router<S> {
                     self.serve(shard, read)?;
                 }
             }
+            StoreOutput::Unreadable { error, .. } => return Err(error.into()),
             StoreOutput::Lost { shard, proposals, reads } => self.lost(shard, &proposals, &reads),
             StoreOutput::Role { shard, leader, term, serving } => self.role(shard, leader, term, serving),
         }
@@ -420,7 +429,6 @@ impl<S: StateRead> Router<S> {
 
     fn apply(&mut self, shard: ShardId, entry: Committed) -> Result<(), Fatal> {
         let at = Applied { index: entry.index, term: entry.term };
-            StoreOutput::Unreadable { error, .. } => return Err(error.into()),
         self.outcomes.clear();
         match entry.kind {
             EntryKind::Normal => {

@@ -269,6 +269,10 @@ pub struct StoreStats {
     pub snapshots_taken: u64,
     /// Leaderships this node began to hand over.
     pub transfers: u64,
+    /// Short heartbeats that were not answered because something differed; a whole one follows each.
+    pub beats_unanswered: u64,
+    /// Leaderships this node let go because it could talk to no majority.
+    pub let_go: u64,
     /// Group commits handed out.
     pub persists: u64,
     /// Bytes of log entries in memory.
