@@ -72,20 +72,22 @@ pub const TLS_HANDSHAKES_MAX: usize = 256;
 /// Bytes that may wait on the link to one router node.
 pub const LINK_OUTGOING_BYTES: usize = 8 * 1024 * 1024;
 
-/// A peer that did not finish connect and hello by then is given up.
-pub const LINK_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that did not finish connect and hello by then is given up: in a network that loses packets a new try is quicker
+/// than TCP's later ones (after 1 and 3 s).
+pub const LINK_HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a link asks for a sign of life.
-pub const LINK_PING_EVERY: Duration = Duration::from_secs(1);
+pub const LINK_PING_EVERY: Duration = Duration::from_millis(200);
 
-/// Silence after which a link is broken. Its requests are retried elsewhere, so it is kept near the election timeout.
-pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(4);
+/// Silence after which a link is broken. Its requests are retried elsewhere, so it is about what an election takes; a
+/// shorter one would make a router that is merely busy lose its registrations.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(1);
 
 /// First pause before a link is made again; doubles up to [`LINK_BACKOFF_MAX`].
 pub const LINK_BACKOFF_MIN: Duration = Duration::from_millis(50);
 
 /// Longest pause before a link is made again.
-pub const LINK_BACKOFF_MAX: Duration = Duration::from_secs(2);
+pub const LINK_BACKOFF_MAX: Duration = Duration::from_secs(1);
 
 /// Pause after a peer refused the hello: a configuration error heals by hand.
 pub const LINK_REFUSED_PAUSE: Duration = Duration::from_secs(5);

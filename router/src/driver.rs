@@ -20,7 +20,7 @@ use throng_wire::{Epoch, NodeId, ShardId};
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
 use crate::handle::{MetaReply, RouterInput, RouterStatus, ShardStatus};
 use crate::inbound::{Arrived, Inbound};
-use crate::limits::{INPUTS_PER_TURN, RETRY_FULL, STALL_MAX};
+use crate::limits::{INPUTS_PER_TURN, PAUSE_MIN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
 use crate::views::Views;
 
@@ -76,6 +76,8 @@ pub struct Driver<S: StateRead> {
     /// Who waits for a flush.
     settling: Vec<(FlushToken, Sender<Vec<u32>>)>,
     retry_at: Option<Instant>,
+    /// When the present turn was to begin at the latest.
+    awaited: Instant,
     stalled_since: Option<Instant>,
     stop: Option<Result<(), String>>,
     node: NodeId,
@@ -143,6 +145,7 @@ impl<S: StateRead> Driver<S> {
             next_ticket: 1,
             settling: Vec::new(),
             retry_at: None,
+            awaited: clock.now(),
             stalled_since: None,
             stop: None,
             node: config.node,
@@ -167,6 +170,7 @@ impl<S: StateRead> Driver<S> {
         loop {
             let now = self.clock.now();
             let timeout = self.timeout(now);
+            self.awaited = now + timeout.unwrap_or_default();
             self.poller.wait(&mut ready, timeout).map_err(|e| format!("router loop: epoll: {e}"))?;
             self.turn(&ready);
             if let Some(end) = self.stop.take() {
@@ -190,11 +194,18 @@ impl<S: StateRead> Driver<S> {
         let now = self.clock.now();
         self.router.handle_wall_clock(unix_millis());
         self.watch_disk(now);
+        let pause = now.since(self.awaited);
+        if pause > PAUSE_MIN {
+            self.peers.forgive(pause);
+            self.inbound.forgive(pause);
+        }
         if self.router.poll_timeout().is_some_and(|at| at <= now) {
             self.router.handle_timeout(now);
         }
-        self.peers.handle_timeout(now, &self.poller, peer_token);
-        self.inbound.handle_timeout(now);
+        for (node, event) in self.peers.handle_timeout(now, &self.poller, peer_token) {
+            self.handle_peer_event(now, node, event);
+        }
+        self.inbound.handle_timeout(now, &mut self.arrived);
         self.waker.reset();
         self.handle_inputs(now);
         for event in ready {
@@ -284,22 +295,32 @@ impl<S: StateRead> Driver<S> {
             TOKEN_LISTENER => self.inbound.accept(now, &self.poller, inbound_token),
             token if token & TOKEN_INBOUND != 0 => {
                 let key = Key::from_u64(token & !TOKEN_INBOUND);
-                self.inbound.handle_ready(key, &self.poller, token, &mut self.arrived);
+                self.inbound.handle_ready(now, key, &self.poller, token, &mut self.arrived);
             }
             token => {
                 let node = NodeId(token & !TOKEN_PEER);
-                match self.peers.handle_ready(now, node, &self.poller, token) {
-                    PeerEvent::Nothing | PeerEvent::Up => {}
-                    PeerEvent::Down => self.router.handle_peer_down(now, node),
-                }
+                let event = self.peers.handle_ready(now, node, &self.poller, token);
+                self.handle_peer_event(now, node, event);
             }
+        }
+    }
+
+    fn handle_peer_event(&mut self, now: Instant, node: NodeId, event: PeerEvent) {
+        match event {
+            PeerEvent::Nothing | PeerEvent::Up => {}
+            PeerEvent::Down => self.router.handle_peer_down(now, node),
+            PeerEvent::Silent(silence) => self.router.handle_peer_silent(now, node, silence),
         }
     }
 
     fn handle_arrived(&mut self, now: Instant) {
         for arrived in core::mem::take(&mut self.arrived) {
             match arrived {
-                Arrived::Raft(node, batch) => self.router.handle_peer(now, node, PeerMessage::Raft(batch)),
+                Arrived::NodeUp(node) => self.peers.is_there(now, node),
+                Arrived::Raft(node, batch) if self.peers.is_heard(node) => {
+                    self.router.handle_peer(now, node, PeerMessage::Raft(batch));
+                }
+                Arrived::Raft(..) => {} // It does not hear our answers: what it says keeps no leader alive.
                 Arrived::Router(node, message) => {
                     self.router.handle_peer(now, node, PeerMessage::Router(message))
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use bytes::Bytes;
 use throng_base::{Instant, Key, Slab};
@@ -16,7 +17,7 @@ use throng_wire::peer::{
 };
 use throng_wire::{Code, NodeId};
 
-use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, LINK_LIMITS, STRANGERS_MAX};
+use crate::limits::{HELLO_TIMEOUT, INBOUND_MAX, INBOUND_SILENCE_MAX, LINK_LIMITS, STRANGERS_MAX};
 
 enum Who {
     Unknown {
@@ -32,11 +33,24 @@ struct Connection {
     link: FrameLink,
     address: SocketAddr,
     who: Who,
+    /// When something last arrived.
+    heard: Instant,
     writes_watched: bool,
+}
+
+impl Connection {
+    /// When it is given up if nothing arrives.
+    fn deadline(&self) -> Instant {
+        match self.who {
+            Who::Unknown { deadline } => deadline,
+            Who::Node(_) | Who::Gateway(_) | Who::Joining => self.heard + INBOUND_SILENCE_MAX,
+        }
+    }
 }
 
 /// What a connection brought.
 pub(crate) enum Arrived {
+    NodeUp(NodeId),
     Raft(NodeId, RaftBatch),
     Router(NodeId, RouterMessage),
     Snapshot(NodeId, SnapshotMessage),
@@ -134,7 +148,8 @@ impl Inbound {
         };
         let link = FrameLink::new(stream, session, LINK_LIMITS);
         let who = Who::Unknown { deadline: now + HELLO_TIMEOUT };
-        let Ok(key) = self.connections.insert(Connection { link, address, who, writes_watched: false })
+        let Ok(key) =
+            self.connections.insert(Connection { link, address, who, heard: now, writes_watched: false })
         else {
             return tracing::warn!(%address, "peer connection refused: {INBOUND_MAX} are open");
         };
@@ -160,32 +175,39 @@ impl Inbound {
         }
     }
 
-    /// Drops connections that did not say who they are.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let late: Vec<Key> = self
-            .connections
-            .iter()
-            .filter(|(_, c)| matches!(c.who, Who::Unknown { deadline } if deadline <= now))
-            .map(|(key, _)| key)
-            .collect();
-        for key in late {
-            self.connections.remove(key);
+    /// Drops connections that did not say who they are, and those on which nothing arrives any more.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, arrived: &mut Vec<Arrived>) {
+        let late = self.connections.iter().filter(|(_, c)| c.deadline() <= now);
+        for key in late.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.close(key, arrived);
+        }
+    }
+
+    /// This loop stood still for `pause`: what was not read meanwhile is not the others' silence.
+    pub(crate) fn forgive(&mut self, pause: Duration) {
+        let keys: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.heard += pause;
+            }
         }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.connections
-            .iter()
-            .filter_map(|(_, c)| match c.who {
-                Who::Unknown { deadline } => Some(deadline),
-                _ => None,
-            })
-            .min()
+        self.connections.iter().map(|(_, c)| c.deadline()).min()
     }
 
     /// Reads a connection and hands on what it brought; a broken or misbehaving one is closed.
-    pub(crate) fn handle_ready(&mut self, key: Key, poller: &Poller, token: u64, arrived: &mut Vec<Arrived>) {
+    pub(crate) fn handle_ready(
+        &mut self,
+        now: Instant,
+        key: Key,
+        poller: &Poller,
+        token: u64,
+        arrived: &mut Vec<Arrived>,
+    ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.heard = now;
         let mut frames = Vec::new();
         let mut malformed = None;
         let read = connection.link.read(|payload| match PeerFrame::decode(payload) {
@@ -269,7 +291,10 @@ impl Inbound {
         }
         match hello.role {
             PeerRole::Node(NodeId(0)) => connection.who = Who::Joining,
-            PeerRole::Node(node) => connection.who = Who::Node(node),
+            PeerRole::Node(node) => {
+                connection.who = Who::Node(node);
+                arrived.push(Arrived::NodeUp(node));
+            }
             PeerRole::Gateway(gateway) => {
                 connection.who = Who::Gateway(gateway);
                 arrived.push(Arrived::GatewayUp(gateway, key));

@@ -39,10 +39,32 @@ pub const STRANGERS_MAX: usize = 256;
 /// A new connection says who it is within this time.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A dialled node answers the hello within this time, or is dialled again: in a network that loses packets a new try is
+/// quicker than TCP's second and third (after 1 and 3 s).
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a link to a node asks for an answer. One small frame in each direction; an answer takes about the turns of
+/// two loops, some milliseconds under load.
+pub const LINK_PING_EVERY: Duration = Duration::from_millis(50);
+
+/// Without an answer for this long a node is not listened to: it cannot hear us, or we cannot hear it, and a leader that
+/// hears nobody must not keep others from electing one. Five questions, and below the shortest election time-out.
+pub const LINK_SILENCE: Duration = Duration::from_millis(250);
+
+/// Without an answer for this long a link to a node is made anew.
+pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(1);
+
+/// An accepted connection on which nothing arrives for this long is closed: nodes and gateways ask for an answer several
+/// times a second.
+pub const INBOUND_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// A turn that begins this much later than it was to is a pause of this loop, and no silence of others.
+pub const PAUSE_MIN: Duration = Duration::from_millis(20);
+
 /// Pause before dialling a node again, doubled up to the maximum.
 pub const DIAL_BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause.
-pub const DIAL_BACKOFF_MAX: Duration = Duration::from_secs(1);
+pub const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 /// A disk that is late for this long beyond the store's own patience (2 s) ends the process.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
@@ -51,3 +73,5 @@ pub const STALL_MAX: Duration = Duration::from_secs(10);
 pub const RETRY_FULL: Duration = Duration::from_millis(1);
 
 const _: () = assert!(GATEWAY_DELIVERIES_MAX < GATEWAY_MESSAGES_MAX);
+const _: () = assert!(LINK_PING_EVERY.as_millis() * 4 <= LINK_SILENCE.as_millis());
+const _: () = assert!(LINK_SILENCE.as_millis() * 2 <= LINK_SILENCE_MAX.as_millis());

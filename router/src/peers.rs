@@ -2,7 +2,9 @@
 //! say comes over the link that it dials.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use throng_base::{Instant, Rng};
 use throng_runtime::tls::{Expected, PeerTls};
@@ -10,25 +12,56 @@ use throng_runtime::{ConnectOptions, FrameLink, Interest, LinkError, Poller, con
 use throng_wire::NodeId;
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
 
-use crate::limits::{DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, HELLO_TIMEOUT, LINK_LIMITS};
+use crate::limits::{
+    DIAL_BACKOFF_MAX, DIAL_BACKOFF_MIN, DIAL_TIMEOUT, LINK_LIMITS, LINK_PING_EVERY, LINK_SILENCE,
+    LINK_SILENCE_MAX,
+};
 
 /// State of the link to one node.
 ///
 /// ```text
-///   Down ── due ──► Dialling ── hello answered ──► Up
-///    ▲                 │ error, refusal, timeout    │ error
-///    └─────────────────┴────────────────────────────┘
+///   Down ── due ──► Dialling ── hello answered ──► Up ◄── answered ── silent
+///    ▲                 │ error, refusal, timeout    │ └── LINK_SILENCE ──►│
+///    └─────────────────┴──────── error ─────────────┴── LINK_SILENCE_MAX ─┘
 /// ```
+///
+/// A link that is up asks for an answer every [`LINK_PING_EVERY`], so it proves both ways: what we say gets there, and
+/// what is said there gets here.
 enum State {
     Down { retry_at: Instant },
     Dialling { link: FrameLink, deadline: Instant },
-    Up { link: FrameLink },
+    Up { link: FrameLink, life: Life },
+}
+
+/// Signs of life on a link that is up.
+#[derive(Clone, Copy)]
+struct Life {
+    heard: Instant,
+    ping_due: Instant,
+    is_silent: bool,
+}
+
+impl Life {
+    fn begin(now: Instant) -> Self {
+        Self { heard: now, ping_due: now, is_silent: false }
+    }
+
+    fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.is_silent = false;
+    }
+
+    /// When something is to be done if nothing is heard.
+    fn due(&self) -> Instant {
+        let end = if self.is_silent { LINK_SILENCE_MAX } else { LINK_SILENCE };
+        self.ping_due.min(self.heard + end)
+    }
 }
 
 struct Peer {
     address: SocketAddr,
     state: State,
-    backoff: core::time::Duration,
+    backoff: Duration,
     /// What the poller was last told.
     writes_watched: bool,
 }
@@ -54,7 +87,10 @@ pub(crate) struct Peers {
 pub(crate) enum PeerEvent {
     Nothing,
     Up,
+    /// The link broke.
     Down,
+    /// Nothing has come back for this long; for ever, if nobody listens there.
+    Silent(Duration),
 }
 
 impl Peers {
@@ -92,34 +128,79 @@ impl Peers {
             .collect()
     }
 
-    /// When a dial or a deadline is due.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.peers
-            .values()
-            .filter_map(|peer| match &peer.state {
-                State::Down { retry_at } => Some(*retry_at),
-                State::Dialling { deadline, .. } => Some(*deadline),
-                State::Up { .. } => None,
-            })
-            .min()
+    /// Whether what a node says counts: it hears us too, as far as we know.
+    pub(crate) fn is_heard(&self, node: NodeId) -> bool {
+        matches!(self.peers.get(&node), Some(Peer { state: State::Up { life, .. }, .. }) if !life.is_silent)
     }
 
-    /// Dials what is due and gives up on dials that take too long.
-    pub(crate) fn handle_timeout(&mut self, now: Instant, poller: &Poller, token: impl Fn(NodeId) -> u64) {
-        let nodes: Vec<NodeId> = self.peers.keys().copied().collect();
-        for node in nodes {
-            let peer = self.peers.get_mut(&node).expect("listed just now");
-            match &peer.state {
-                State::Down { retry_at } if *retry_at <= now => self.dial(now, node, poller, token(node)),
-                State::Dialling { deadline, .. } if *deadline <= now => {
-                    self.down(now, node);
-                }
-                _ => {}
+    /// The node has dialled us, so it is there: no reason to wait with our own dial.
+    pub(crate) fn is_there(&mut self, now: Instant, node: NodeId) {
+        if let Some(Peer { state: State::Down { retry_at }, backoff, .. }) = self.peers.get_mut(&node) {
+            (*retry_at, *backoff) = (now, DIAL_BACKOFF_MIN);
+        }
+    }
+
+    /// This loop stood still for `pause`: what was not read meanwhile is not the others' silence.
+    pub(crate) fn forgive(&mut self, pause: Duration) {
+        for peer in self.peers.values_mut() {
+            match &mut peer.state {
+                State::Up { life, .. } => life.heard += pause,
+                State::Dialling { deadline, .. } => *deadline += pause,
+                State::Down { .. } => {}
             }
         }
     }
 
-    fn dial(&mut self, now: Instant, node: NodeId, poller: &Poller, token: u64) {
+    /// When a dial or a deadline is due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.peers
+            .values()
+            .map(|peer| match &peer.state {
+                State::Down { retry_at } => *retry_at,
+                State::Dialling { deadline, .. } => *deadline,
+                State::Up { life, .. } => life.due(),
+            })
+            .min()
+    }
+
+    /// Dials what is due, asks for signs of life, and gives up on what takes too long. Returns what that means for a
+    /// node.
+    pub(crate) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        poller: &Poller,
+        token: impl Fn(NodeId) -> u64,
+    ) -> Vec<(NodeId, PeerEvent)> {
+        let due: Vec<NodeId> = self.peers.keys().copied().collect();
+        let mut events = Vec::new();
+        for node in due {
+            let event = match &mut self.peers.get_mut(&node).expect("listed just now").state {
+                State::Down { retry_at } if *retry_at <= now => self.dial(now, node, poller, token(node)),
+                State::Dialling { deadline, .. } if *deadline <= now => self.down(now, node),
+                State::Up { life, .. } if now >= life.heard + LINK_SILENCE_MAX => {
+                    tracing::info!(%node, "link lost: no answer in time");
+                    self.down(now, node)
+                }
+                State::Up { life, .. } if !life.is_silent && now >= life.heard + LINK_SILENCE => {
+                    life.is_silent = true;
+                    PeerEvent::Silent(now.since(life.heard))
+                }
+                State::Up { link, life } if life.ping_due <= now => {
+                    life.ping_due = now + LINK_PING_EVERY;
+                    // A queue that is full moves or breaks; that it moves is a sign of life too.
+                    let _ = link.queue(|out| PeerFrame::Ping(now.as_millis()).encode(out));
+                    PeerEvent::Nothing
+                }
+                _ => PeerEvent::Nothing,
+            };
+            if event != PeerEvent::Nothing {
+                events.push((node, event));
+            }
+        }
+        events
+    }
+
+    fn dial(&mut self, now: Instant, node: NodeId, poller: &Poller, token: u64) -> PeerEvent {
         let peer = self.peers.get_mut(&node).expect("dialled nodes are listed");
         let hello = PeerFrame::Hello(self.hello.clone());
         let dialled = connect(peer.address, ConnectOptions::default()).and_then(|stream| {
@@ -130,12 +211,14 @@ impl Peers {
         match dialled {
             Ok(mut link) => {
                 link.queue(|out| hello.encode(out)).expect("an empty link has room for a hello");
-                peer.state = State::Dialling { link, deadline: now + HELLO_TIMEOUT };
+                peer.state = State::Dialling { link, deadline: now + DIAL_TIMEOUT };
                 peer.writes_watched = true;
+                PeerEvent::Nothing
             }
             Err(error) => {
                 tracing::debug!(%node, %error, "dial failed");
                 self.down(now, node);
+                absent(error.kind())
             }
         }
     }
@@ -149,20 +232,30 @@ impl Peers {
         token: u64,
     ) -> PeerEvent {
         let Some(peer) = self.peers.get_mut(&node) else { return PeerEvent::Nothing };
-        let (link, dialling) = match &mut peer.state {
+        let (link, mut life) = match &mut peer.state {
             State::Down { .. } => return PeerEvent::Nothing,
-            State::Dialling { link, .. } => (link, true),
-            State::Up { link } => (link, false),
+            State::Dialling { link, .. } => (link, None),
+            State::Up { link, life } => (link, Some(life)),
         };
+        let dialling = life.is_none();
         let mut answer = None;
-        let read = link.read(|payload| {
-            if let Ok(Some(frame)) = PeerFrame::decode(payload) {
+        let read = link.read(|payload| match PeerFrame::decode(payload) {
+            Ok(Some(PeerFrame::Pong(_))) => {
+                if let Some(life) = &mut life {
+                    life.hear(now);
+                }
+            }
+            Ok(Some(frame)) => {
                 answer.get_or_insert(frame);
             }
+            Ok(None) | Err(_) => {}
         });
-        if let Err(error) = read.and_then(|()| link.flush()) {
+        if let Err(error) = read.and_then(|()| write(link, life, now)) {
             lost(node, peer.address, &error);
-            return self.down(now, node);
+            return match (self.down(now, node), &error) {
+                (PeerEvent::Nothing, LinkError::Io(error)) => absent(error.kind()),
+                (event, _) => event,
+            };
         }
         match answer {
             Some(PeerFrame::HelloAck(hello)) if dialling => {
@@ -174,7 +267,7 @@ impl Peers {
                 if let State::Dialling { link, .. } =
                     core::mem::replace(&mut peer.state, State::Down { retry_at: now })
                 {
-                    peer.state = State::Up { link };
+                    peer.state = State::Up { link, life: Life::begin(now) };
                 }
                 self.watch(node, poller, token);
                 PeerEvent::Up
@@ -193,11 +286,15 @@ impl Peers {
     fn down(&mut self, now: Instant, node: NodeId) -> PeerEvent {
         let peer = self.peers.get_mut(&node).expect("listed");
         let was_up = matches!(peer.state, State::Up { .. });
-        // Full jitter, so that nodes that lost each other together do not dial together.
-        let pause = core::time::Duration::from_nanos(
-            self.rng.between(DIAL_BACKOFF_MIN.as_nanos() as u64 / 2, peer.backoff.as_nanos() as u64),
-        );
-        peer.backoff = (peer.backoff * 2).min(DIAL_BACKOFF_MAX);
+        // The first dial follows at once: whether somebody still listens there tells a process that ended from a network
+        // that lost a link. Then full jitter, so that nodes that lost each other together do not dial together.
+        let pause = if was_up {
+            Duration::ZERO
+        } else {
+            let (least, most) = (DIAL_BACKOFF_MIN.as_nanos() as u64 / 2, peer.backoff.as_nanos() as u64);
+            peer.backoff = (peer.backoff * 2).min(DIAL_BACKOFF_MAX);
+            Duration::from_nanos(self.rng.between(least, most))
+        };
         peer.state = State::Down { retry_at: now + pause };
         peer.writes_watched = false;
         if was_up { PeerEvent::Down } else { PeerEvent::Nothing }
@@ -206,7 +303,9 @@ impl Peers {
     /// Queues a frame; a frame for a node without a working link, or on a full one, is dropped: Raft repeats itself
     /// and inbox rows are sent again until they are stored.
     pub(crate) fn send(&mut self, node: NodeId, frame: &PeerFrame) -> bool {
-        let Some(Peer { state: State::Up { link }, .. }) = self.peers.get_mut(&node) else { return false };
+        let Some(Peer { state: State::Up { link, .. }, .. }) = self.peers.get_mut(&node) else {
+            return false;
+        };
         link.queue(|out| frame.encode(out)).is_ok()
     }
 
@@ -220,13 +319,14 @@ impl Peers {
         let nodes: Vec<NodeId> = self.up();
         let mut broken = Vec::new();
         for node in nodes {
-            let Some(Peer { state: State::Up { link }, address, .. }) = self.peers.get_mut(&node) else {
+            let Some(Peer { state: State::Up { link, life }, address, .. }) = self.peers.get_mut(&node)
+            else {
                 continue;
             };
             if link.outgoing_len() == 0 {
                 continue;
             }
-            if let Err(error) = link.flush() {
+            if let Err(error) = write(link, Some(life), now) {
                 lost(node, *address, &error);
                 self.down(now, node);
                 broken.push(node);
@@ -239,7 +339,7 @@ impl Peers {
 
     fn watch(&mut self, node: NodeId, poller: &Poller, token: u64) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        let (State::Dialling { link, .. } | State::Up { link }) = &peer.state else { return };
+        let (State::Dialling { link, .. } | State::Up { link, .. }) = &peer.state else { return };
         let wants = link.wants_write();
         if wants != peer.writes_watched {
             match poller.modify(link, token, link.interest()) {
@@ -247,6 +347,28 @@ impl Peers {
                 Err(error) => tracing::error!(%node, %error, "cannot watch a link"),
             }
         }
+    }
+}
+
+/// Sends what waits. A kernel that had no room and has some again was answered by the other side: behind a long queue
+/// an answer to a ping may be late without anything being wrong.
+fn write(link: &mut FrameLink, life: Option<&mut Life>, now: Instant) -> Result<(), LinkError> {
+    let (was_full, before) = (link.wants_write(), link.outgoing_len());
+    link.flush()?;
+    if let Some(life) = life
+        && was_full
+        && link.outgoing_len() < before
+    {
+        life.hear(now);
+    }
+    Ok(())
+}
+
+/// A machine that answers that nobody listens there: the process has ended.
+fn absent(kind: ErrorKind) -> PeerEvent {
+    match kind {
+        ErrorKind::ConnectionRefused => PeerEvent::Silent(Duration::MAX),
+        _ => PeerEvent::Nothing,
     }
 }
 

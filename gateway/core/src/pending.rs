@@ -104,6 +104,16 @@ impl PendingTable {
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
+    /// Requests that a choice picks, oldest first, with what it says of them.
+    pub(crate) fn select<T>(&self, choose: impl Fn(&Pending) -> Option<T>) -> Vec<(u64, T)> {
+        self.by_id.iter().filter_map(|(&id, pending)| Some((id, choose(pending)?))).collect()
+    }
+
+    /// Takes one that [`Self::select`] has found.
+    pub(crate) fn take_id(&mut self, id: u64) -> Option<Pending> {
+        self.remove(id)
+    }
+
     /// When the oldest request is given up.
     pub(crate) fn next_deadline(&self) -> Option<Stamp> {
         self.by_id.first_key_value().map(|(_, pending)| pending.deadline)

@@ -4,6 +4,8 @@
 //! authorised again, in paced batches: a walk over both slabs that asks for whatever is not current. The walk begins
 //! anew whenever something changes, so it needs no list of what is missing.
 
+use std::collections::BTreeMap;
+
 use throng_base::{Instant, Key};
 use throng_wire::link::Op;
 use throng_wire::{NodeId, ShardId};
@@ -75,9 +77,15 @@ impl Gateway {
     }
 
     pub(crate) fn leads(&mut self, now: Instant, from: NodeId, shards: &[(ShardId, Option<NodeId>, u64)]) {
-        let mut is_news = false;
+        let (mut is_news, mut moved) = (false, BTreeMap::new());
         for &(shard, leader, term) in shards {
-            is_news |= self.routes.learn(from, shard, leader, term);
+            if self.routes.learn(from, shard, leader, term) {
+                is_news = true;
+                moved.extend(leader.map(|leader| (shard, leader)));
+            }
+        }
+        if !moved.is_empty() {
+            self.follow(now, &moved);
         }
         if is_news {
             self.renewal.start(now);

@@ -1,5 +1,7 @@
 //! From a client's frame to a request at the shard that serves it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use throng_base::{Instant, Key};
 use throng_wire::event::EventKind;
@@ -7,7 +9,7 @@ use throng_wire::frame::{
     ChannelClass, Create, ErrorFrame, ErrorScope, Frame, Freshness, Open, Publish, Subscribe,
 };
 use throng_wire::link::{Op, Refusal, Request, ToRouter};
-use throng_wire::{ChannelId, Code, NodeId, UserId};
+use throng_wire::{ChannelId, Code, NodeId, ShardId, UserId};
 
 use crate::Output;
 use crate::gateway::Gateway;
@@ -213,6 +215,25 @@ impl Gateway {
         self.counters.rerouted += 1;
         self.send(pending);
         Ok(())
+    }
+
+    /// Shards have other leaders: what still waits at the old ones goes to them at once. An old leader that is cut off says
+    /// nothing, and its link may take a while to be given up. Whatever it did is known under the same id.
+    pub(crate) fn follow(&mut self, now: Instant, moved: &BTreeMap<ShardId, NodeId>) {
+        let waits = |pending: &Pending| {
+            let user = self.sessions.get(pending.session)?.user;
+            let leader = *moved.get(&self.routes.shard(pending.op.slot(&user)))?;
+            let is_free = self.any_replica(&pending.op) == Some(pending.node);
+            (leader != pending.node && !is_free).then_some(leader)
+        };
+        for (id, leader) in self.pending.select(waits) {
+            let Some(pending) = self.pending.take_id(id) else { continue };
+            let key = pending.session;
+            if let Err(pending) = self.reroute(now, pending, leader) {
+                self.fail(now, pending, unavailable());
+                self.unpark(now, key);
+            }
+        }
     }
 
     /// Answers a request by ERROR.

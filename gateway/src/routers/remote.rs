@@ -106,9 +106,6 @@ impl RemoteLinks {
     /// Reads what is there, makes links that are due, ends those that are silent.
     pub(super) fn turn(&mut self, now: Instant) -> Vec<LoopInput> {
         let mut inputs: Vec<LoopInput> = self.given_up.drain(..).map(LoopInput::RouterDown).collect();
-        for link in self.links.values_mut() {
-            link.handle_timeout(now, &self.poller, &mut self.rng, &mut inputs);
-        }
         self.drained = false;
         for _ in 0..LINK_ROUNDS_PER_TURN {
             if let Err(error) = self.poller.wait(&mut self.events, Some(Duration::ZERO)) {
@@ -125,6 +122,10 @@ impl RemoteLinks {
                     link.handle_event(event, now, &self.hello, &self.poller, &mut self.rng, &mut inputs);
                 }
             }
+        }
+        // After reading: what lay in a socket while this loop was busy is no silence.
+        for link in self.links.values_mut() {
+            link.handle_timeout(now, &self.poller, &mut self.rng, &mut inputs);
         }
         inputs
     }

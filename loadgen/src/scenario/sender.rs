@@ -40,7 +40,10 @@ pub(super) struct Sender {
     pub(super) ack: Latency,
     /// Intended sends that an outbox had no room for.
     backlog: VecDeque<(usize, Instant)>,
-    next_lane: usize,
+    /// Lanes by their channel's slot, if an open model is to go evenly through the slots instead of the lanes.
+    by_slot: Vec<(u16, usize)>,
+    /// Sends that an open model has begun.
+    turn: usize,
     body: usize,
     /// Least and most sendings of a message.
     dup: (u32, u32),
@@ -72,7 +75,8 @@ impl Sender {
             checks: Checks::default(),
             ack: Latency::new(),
             backlog: VecDeque::new(),
-            next_lane: 0,
+            by_slot: Vec::new(),
+            turn: 0,
             body: load.body,
             dup: (load.dup_min.max(1), load.dup.max(load.dup_min).max(1)),
             reminders: VecDeque::new(),
@@ -101,6 +105,12 @@ impl Sender {
             Model::Closed { .. } => (0..self.lanes.len()).collect(),
             Model::Open(_) | Model::Off => Vec::new(),
         };
+        if self.acks.is_some() {
+            // Whoever follows the acks wants to know when each shard was back, not when it was next asked.
+            let slots = self.lanes.iter().map(|lane| lane.channel.slot().0);
+            self.by_slot = slots.zip(0..).collect();
+            self.by_slot.sort_unstable();
+        }
         self.model = model;
     }
 
@@ -144,8 +154,11 @@ impl Sender {
             }
             let Some(intended) = pace.take(now) else { return pace.next() };
             stage.lag.saturating_record(now.since(intended).as_nanos() as u64);
-            let lane = self.next_lane;
-            self.next_lane = (self.next_lane + 1) % self.lanes.len();
+            let lane = match self.by_slot.as_slice() {
+                [] => self.turn % self.lanes.len(),
+                by_slot => spread(by_slot, self.turn),
+            };
+            self.turn += 1;
             if !self.send(stage, lane, now, intended) {
                 self.backlog.push_back((lane, intended));
             }
@@ -310,6 +323,46 @@ impl Sender {
     }
 }
 
+/// The lane of a send, such that every range of slots comes up evenly: in steps of the golden section through the slots,
+/// and at each the channel that comes next, its lanes in turn. With the lanes one after the other, a shard with few
+/// channels waits long, and by chance the last of 64 comes up only after five times the mean.
+fn spread(by_slot: &[(u16, usize)], turn: usize) -> usize {
+    let target = (turn as u16).wrapping_mul(40_503);
+    let first = by_slot.partition_point(|(slot, _)| *slot < target) % by_slot.len();
+    let slot = by_slot[first].0;
+    let same = by_slot[first..].iter().take_while(|(other, _)| *other == slot).count();
+    by_slot[first + (turn / 7) % same].1
+}
+
 fn repeat(stage: &mut Stage, session: SessionNo, channel: ChannelId, id: ClientMsgId, body: &[u8]) {
     stage.fleet.act(session, |client, now| client.repeat(now, channel, id, body));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_of_slots_comes_up_evenly() {
+        // Two lanes for each of 1,000 channels, whose slots are chance.
+        let mut rng = Rng::new(5);
+        let slots: Vec<u16> = (0..1000).map(|_| rng.below(1 << 16) as u16).collect();
+        let mut by_slot: Vec<_> = (0..2000).map(|lane| (slots[lane / 2], lane)).collect();
+        by_slot.sort_unstable();
+        let (mut seen, mut used, mut longest) = ([0usize; 64], vec![0u32; 2000], 0);
+        for turn in 0..20_000 {
+            let lane = spread(&by_slot, turn);
+            used[lane] += 1;
+            let shard = usize::from(slots[lane / 2]) / 1024;
+            longest = longest.max(turn - seen[shard]);
+            seen[shard] = turn;
+        }
+        assert!(longest < 3 * 64, "a shard waits for {longest} sends");
+        assert!(used.iter().filter(|count| **count > 0).count() > 1500, "both lanes of most channels");
+    }
+
+    #[test]
+    fn one_lane_is_enough() {
+        assert!((0..100).all(|turn| spread(&[(9, 0)], turn) == 0));
+    }
 }

@@ -1,7 +1,7 @@
 //! Why a replica stops.
 
 use throng_storage_core::state::StateError;
-use throng_storage_core::store::ApplyConfError;
+use throng_storage_core::store::{ApplyConfError, LogReadError};
 
 use crate::entry::EntryError;
 
@@ -12,6 +12,8 @@ pub enum Fatal {
     Entry(EntryError),
     /// The state store failed; never retried.
     State(StateError),
+    /// An entry cannot be read back from the log; never retried.
+    Log(LogReadError),
     /// A change of members cannot be applied.
     Members(ApplyConfError),
     /// A row or a range of rows is not what was written.
@@ -29,6 +31,7 @@ impl core::fmt::Display for Fatal {
         match self {
             Self::Entry(error) => error.fmt(f),
             Self::State(error) => error.fmt(f),
+            Self::Log(error) => error.fmt(f),
             Self::Members(error) => error.fmt(f),
             Self::CorruptRow(field) => write!(f, "state row does not parse at {field}"),
         }
@@ -46,6 +49,12 @@ impl From<EntryError> for Fatal {
 impl From<StateError> for Fatal {
     fn from(error: StateError) -> Self {
         Self::State(error)
+    }
+}
+
+impl From<LogReadError> for Fatal {
+    fn from(error: LogReadError) -> Self {
+        Self::Log(error)
     }
 }
 

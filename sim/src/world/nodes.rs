@@ -113,6 +113,8 @@ impl World {
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
             // The nodes of a run are always the same, and nobody asks for others.
             RouterOutput::Nodes { .. } | RouterOutput::MetaDone { .. } => {}
+            // The end of the node follows.
+            RouterOutput::Fatal { .. } if self.nodes[node].disk.log.is_unreadable() => {}
             RouterOutput::Fatal { reason } => {
                 self.model.violations.push(format!("node {node} stopped: {reason}"));
             }

@@ -33,6 +33,9 @@ const HEAL_MAX: Duration = Duration::from_secs(60);
 /// Balance moves nothing to a node that was away for less than two seconds.
 const REJOIN: Duration = Duration::from_millis(1_800);
 
+/// Leaderships are back at their preferred nodes within this: two seconds of rest, then four a second and node.
+const HOME_MAX: Duration = Duration::from_secs(60);
+
 /// Patterns under one run of the load generator.
 const ROUND: usize = 16;
 
@@ -132,10 +135,12 @@ fn round(
     patterns: &[u8],
     counts: &mut Counts,
 ) -> Result<()> {
-    let messages = 640 * (12 * patterns.len() as u64 + 10);
+    let messages = 640 * (20 * patterns.len() as u64 + 20);
     let mut load =
         Load::start(loadgen, cluster, &Plan { pairs: 1_000, messages, rate: 640, copies: (1, 2) })?;
     for pattern in patterns {
+        // Leaderships on their way home would be counted as part of what the pattern does.
+        wait("leaderships at home", HOME_MAX, || is_home(&cluster.leaders()))?;
         thread::sleep(Duration::from_millis(500));
         if !load.is_running() {
             return Err("the load ended before the patterns did".into());
@@ -152,8 +157,10 @@ fn round(
 }
 
 fn one(cluster: &mut Cluster, spaces: &Spaces, load: &Load, pattern: u8, counts: &mut Counts) -> Result<()> {
+    let intact = cluster.leaders();
     let begin_ms = unix_ms();
     spaces.cut(pattern)?;
+    let cut_ms = unix_ms() - begin_ms;
     load.timeline.watch(unix_ms() + 1);
     let must = has_majority(pattern);
     let begin = Instant::now();
@@ -170,6 +177,7 @@ fn one(cluster: &mut Cluster, spaces: &Spaces, load: &Load, pattern: u8, counts:
     if let Some(took) = took {
         counts.service.record(took);
     }
+    let by_shard = load.timeline.by_shard(begin_ms);
     thread::sleep(HOLD.saturating_sub(begin.elapsed()));
     let before = cluster.leaders();
     let heal_ms = unix_ms();
@@ -184,26 +192,36 @@ fn one(cluster: &mut Cluster, spaces: &Spaces, load: &Load, pattern: u8, counts:
     counts.healed.record(healed_ms);
     thread::sleep(REJOIN.saturating_sub(healed.elapsed()));
     let after = cluster.leaders();
-    let elections = if took.is_some() { elections(&before, &after) } else { 0 };
+    let elections = if took.is_some() { elections_between(&before, &after) } else { 0 };
     counts.rejoin_elections += elections;
+    let moved = elections_between(&intact, &before);
+    let at = |part: usize| by_shard.get(by_shard.len() * part / 10).copied().unwrap_or(0);
     println!(
-        "chaos: pattern {pattern:>2} cut {:<24} {}, healed after {healed_ms} ms, {elections} elections by rejoining",
+        "chaos: pattern {pattern:>2} cut {:<24} {} (half of the shards {}, 80 % {}; {moved} elections), healed after {healed_ms} ms, {elections} elections by rejoining",
         name(pattern),
         match (must, took) {
             (true, Some(took)) => format!("writes again after {took} ms"),
             (true, None) => "NO WRITES".into(),
             (false, _) => "no majority".into(),
-        }
+        },
+        at(5),
+        at(8),
     );
     counts.patterns.push(json!({
         "pattern": pattern, "cut": name(pattern), "majority": must, "writes_again_ms": took,
+        "cut_took_ms": cut_ms, "elections_under_it": moved, "by_shard_ms": by_shard,
         "healed_ms": healed_ms, "elections": elections,
     }));
     cluster.wait_whole().map(drop)
 }
 
+/// Whether every shard is led by its preferred node.
+fn is_home(leaders: &[(u64, u64)]) -> bool {
+    leaders.iter().zip(0u64..).all(|((leader, _), shard)| *leader == shard % NODES as u64 + 1)
+}
+
 /// Shards that were led anew, apart from one leadership handed to the preferred node.
-fn elections(before: &[(u64, u64)], after: &[(u64, u64)]) -> usize {
+fn elections_between(before: &[(u64, u64)], after: &[(u64, u64)]) -> usize {
     let rose = |shard: usize| {
         let ((old, old_term), (new, new_term)) = (before[shard], after[shard]);
         let is_balance = new_term == old_term + 1 && new != old && new == shard as u64 % NODES as u64 + 1;
@@ -241,6 +259,6 @@ mod tests {
     fn a_rise_is_an_election_unless_it_is_a_hand_over_to_the_preferred_node() {
         let before = [(2, 5), (2, 5), (2, 5), (2, 5)];
         let after = [(1, 6), (2, 6), (3, 7), (2, 5)];
-        assert_eq!(elections(&before, &after), 2);
+        assert_eq!(elections_between(&before, &after), 2);
     }
 }

@@ -15,7 +15,7 @@ use std::env;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use super::Options;
 use super::cluster::{NODES, Node};
@@ -92,18 +92,19 @@ impl Spaces {
         Node::at(&host(number), data, wrap.collect())
     }
 
-    /// Cuts the links whose bits are set, and no others.
+    /// Cuts the links whose bits are set, and no others, in all namespaces at about the same time.
     pub(super) fn cut(&self, pattern: u8) -> Result<()> {
-        for to in 0..NODES {
+        let script = |to: usize| {
             let mut script = "flush chain ip cut in\n".to_owned();
             for (bit, (from, _)) in LINKS.iter().enumerate().filter(|(_, link)| link.1 == to) {
                 if pattern & (1 << bit) != 0 {
                     script += &format!("add rule ip cut in ip saddr {} drop\n", host(*from));
                 }
             }
-            nft(to, &script)?;
-        }
-        Ok(())
+            script
+        };
+        let begun: Vec<_> = (0..NODES).map(|to| begin_nft(to, &script(to))).collect::<Result<_>>()?;
+        begun.into_iter().enumerate().try_for_each(|(to, child)| end_nft(child, &script(to)))
     }
 }
 
@@ -117,13 +118,20 @@ fn sh(script: &str) -> Result<()> {
 
 /// One transaction of rules in a node's namespace.
 fn nft(node: usize, script: &str) -> Result<()> {
+    end_nft(begin_nft(node, script)?, script)
+}
+
+fn begin_nft(node: usize, script: &str) -> Result<Child> {
     let failed = |error: std::io::Error| format!("cannot run nft: {error}");
     let mut command = Command::new("ip");
     command.args(["netns", "exec", &format!("n{}", node + 1), "nft", "-f", "-"]);
     let mut child = command.stdin(Stdio::piped()).spawn().map_err(failed)?;
     let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
     stdin.write_all(script.as_bytes()).map_err(failed)?;
-    drop(stdin);
-    let status = child.wait().map_err(failed)?;
+    Ok(child)
+}
+
+fn end_nft(mut child: Child, script: &str) -> Result<()> {
+    let status = child.wait().map_err(|error| format!("cannot run nft: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("nft refused:\n{script}")) }
 }

@@ -57,6 +57,15 @@ impl Timeline {
         state.first_ms.iter().copied().try_fold(0, |latest, first| first.map(|first| latest.max(first)))
     }
 
+    /// When each shard gave its first ack, milliseconds after `begin_ms`, in rising order.
+    pub(super) fn by_shard(&self, begin_ms: u64) -> Vec<u64> {
+        let state = self.state.lock().expect("nobody panics with it");
+        let mut times: Vec<_> =
+            state.first_ms.iter().flatten().map(|first| first.saturating_sub(begin_ms)).collect();
+        times.sort_unstable();
+        times
+    }
+
     /// Shards without an ack so far.
     pub(super) fn silent(&self) -> Vec<usize> {
         let state = self.state.lock().expect("nobody panics with it");

@@ -232,6 +232,14 @@ impl<S: StateRead> Router<S> {
         self.store.handle_peer_down(now, node);
     }
 
+    /// Nothing has gone to a node and come back for some time ([`Store::handle_peer_silent`]).
+    pub fn handle_peer_silent(&mut self, now: Instant, node: NodeId, silence: core::time::Duration) {
+        self.advance(now);
+        if !self.is_stopped {
+            self.store.handle_peer_silent(now, node, silence);
+        }
+    }
+
     /// A group commit is durable, and so are all before it.
     pub fn handle_persisted(&mut self, now: Instant, token: PersistToken) {
         self.advance(now);
@@ -429,6 +437,7 @@ impl<S: StateRead> Router<S> {
                 }
             }
             StoreOutput::Lost { shard, proposals, .. } if self.is_meta(shard) => self.meta_lost(&proposals),
+            StoreOutput::Unreadable { error, .. } => return Err(error.into()),
             StoreOutput::Lost { shard, proposals, reads } => self.lost(shard, &proposals, &reads),
             StoreOutput::Role { shard, leader, term, serving } => self.role(shard, leader, term, serving),
         }

@@ -62,6 +62,11 @@ impl Balance {
         }
     }
 
+    /// Whether a node was heard since its link last broke or fell silent.
+    pub(super) fn talks(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.heard.is_some())
+    }
+
     /// How long a node has been alive.
     fn alive_for(&self, node: NodeId, now: Instant) -> Option<Duration> {
         let peer = self.peers.get(&node)?;

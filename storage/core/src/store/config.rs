@@ -22,7 +22,7 @@ pub struct StoreConfig {
     pub tick: Duration,
     /// Ticks between heartbeats.
     pub heartbeat_ticks: usize,
-    /// Ticks without a leader before an election, at least 10 heartbeats; the real time-out lies between this and twice
+    /// Ticks without a leader before an election, at least 5 heartbeats; the real time-out lies between this and twice
     /// this.
     pub election_ticks: usize,
     /// Bytes of log entries kept in memory over all groups ([`limits::TAIL_BYTES_MAX`]).
@@ -40,7 +40,7 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// Defaults: heartbeats every 40 ms, elections after 400 to 800 ms.
+    /// Defaults: heartbeats every 40 ms, elections after 300 to 600 ms.
     pub fn new(node: NodeId, voters: Vec<NodeId>, shards: u32) -> Self {
         Self {
             node,
@@ -48,7 +48,7 @@ impl StoreConfig {
             shards,
             tick: Duration::from_millis(20),
             heartbeat_ticks: 2,
-            election_ticks: 20,
+            election_ticks: 15,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
             log_keep_bytes: limits::LOG_KEEP_BYTES,
             log_keep_entries: limits::LOG_KEEP_ENTRIES,
@@ -76,8 +76,8 @@ impl StoreConfig {
             (self.tick.is_zero(), "the tick must be longer than nothing"),
             (self.heartbeat_ticks == 0, "heartbeats need at least one tick"),
             (
-                self.election_ticks < self.heartbeat_ticks.saturating_mul(10),
-                "an election takes at least ten heartbeats",
+                self.election_ticks < self.heartbeat_ticks.saturating_mul(5),
+                "an election takes at least five heartbeats",
             ),
             (self.persists_in_flight_max == 0, "at least one group commit must be allowed in flight"),
             (self.proposals_max == 0, "at least one proposal must be allowed"),
@@ -238,7 +238,9 @@ pub trait LogRead: Send + Sync {
     /// one.
     ///
     /// # Errors
-    /// [`LogReadError`] if they cannot be read; the follower is tried again later.
+    /// [`LogReadError`] if they cannot be read. It is final: the store asks for nothing that the log was told to forget,
+    /// so what is missing or damaged was acknowledged once, and the node must stop
+    /// ([`super::StoreOutput::Unreadable`]).
     fn entries(
         &self,
         shard: ShardId,

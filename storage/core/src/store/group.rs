@@ -10,6 +10,7 @@
 //! A group has one raft node after the other: a new one when its replica gets a new id (`standing.rs`). Membership is in
 //! `members.rs`, truncation in `truncate.rs`, snapshots in `snapshots.rs`.
 
+mod liveness;
 mod members;
 mod snapshots;
 mod standing;
@@ -122,6 +123,10 @@ pub(super) struct Group {
     role: Role,
     led_since: Option<Instant>,
     hand_over: Option<HandOver>,
+    /// Ticks since this leader's last heartbeat.
+    beat_elapsed: usize,
+    /// Who has answered since then.
+    answered: Vec<u64>,
 }
 
 impl Group {
@@ -163,6 +168,8 @@ impl Group {
             role: Role::default(),
             led_since: None,
             hand_over: None,
+            beat_elapsed: 0,
+            answered: Vec::new(),
         };
         group.members_changed();
         group.touched();
@@ -174,7 +181,8 @@ impl Group {
         if self.raw.raft.leader_id != 0 {
             self.campaigns = 0;
         }
-        let ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns);
+        let leader = self.leader();
+        let ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns, leader);
         self.raw.raft.set_randomized_election_timeout(ticks);
     }
 
@@ -248,25 +256,6 @@ impl Group {
         self.touched();
     }
 
-    /// One tick. Returns whether an election began, and whether there is something to collect.
-    pub(super) fn tick(&mut self, now: Instant) -> (bool, bool) {
-        if self.standing != Standing::Member {
-            return (false, false);
-        }
-        if self.is_resetting() {
-            // Raft would look for unapplied entries below the new beginning before it campaigns.
-            self.raw.raft.election_elapsed = 0;
-        }
-        let busy = self.raw.tick() | self.check_flights(now);
-        let campaigned =
-            busy && matches!(self.raw.raft.state, StateRole::PreCandidate | StateRole::Candidate);
-        if campaigned {
-            self.campaigns = self.campaigns.saturating_add(1);
-        }
-        self.touched();
-        (campaigned, busy || self.hand_over.is_some() || self.members.conf().is_joint())
-    }
-
     /// A message from another node to this one.
     pub(super) fn step(&mut self, mut message: RaftMessage, persists: &mut Persists) -> Result<(), Refusal> {
         self.address(&message, persists)?;
@@ -284,6 +273,13 @@ impl Group {
         }
         if is_planted(Bug::VoteTwice) && message.get_msg_type() == MessageType::MsgRequestVote {
             self.raw.raft.vote = 0;
+        }
+        if matches!(
+            message.get_msg_type(),
+            MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse
+        ) && message.term == self.raw.raft.term
+        {
+            self.note_answer(message.from);
         }
         // Errors are "dropped": a vote nobody asked for, a peer without progress.
         let _ = self.raw.step(message);
@@ -403,6 +399,9 @@ impl Group {
             self.take_ready(turn);
         }
         self.begin_flights(turn.now, turn.outputs);
+        if let Some(error) = self.raw.mut_store().take_failure() {
+            turn.outputs.push_back(StoreOutput::Unreadable { shard: self.shard, error });
+        }
         self.report_lost(turn.outputs);
         self.report_ready_reads(turn.outputs);
         self.led_since = if self.is_leader() { self.led_since.or(Some(turn.now)) } else { None };

@@ -44,7 +44,8 @@ pub(super) fn raft_config(config: &StoreConfig, peer: PeerId, applied: u64) -> C
     Config {
         id: peer.0,
         election_tick: config.election_ticks,
-        heartbeat_tick: config.heartbeat_ticks,
+        // Groups beat on their own schedule (`group.rs`); raft's is what remains if that is ever silent.
+        heartbeat_tick: config.election_ticks - 1,
         applied,
         max_size_per_msg: limits::APPEND_BYTES_MAX,
         max_inflight_msgs: limits::APPENDS_IN_FLIGHT_MAX,
@@ -63,39 +64,65 @@ pub(super) fn raft_config(config: &StoreConfig, peer: PeerId, applied: u64) -> C
 
 /// Election time-outs as a pure function, because raft draws them from the thread's random generator. They are written
 /// over raft's own after *every* call ("only if changed" would depend on what raft drew).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ElectionTimeouts {
     seed: u64,
     min: u64,
-    /// Voters of the group, and this node's place among them counted from the group's preferred leader.
-    voters: u64,
-    place: u64,
+    /// This node, and the group's voters, the preferred leader first.
+    node: NodeId,
+    voters: Vec<NodeId>,
+    /// The newest draw and what it was drawn for: most calls into raft change neither.
+    drawn: Option<(Occasion, usize)>,
 }
 
+/// The term, the elections begun since a leader was known, and the leader.
+type Occasion = (u64, u32, Option<NodeId>);
+
 impl ElectionTimeouts {
-    /// Time-outs of one replica, until [`Self::set_place`] as if it voted alone.
+    /// Time-outs of one replica, until [`Self::set_voters`] as if it voted alone.
     pub(super) fn new(seed: u64, shard: ShardId, config: &StoreConfig) -> Self {
         let mut rng = Rng::new(seed).fork(u64::from(shard.0)).fork(config.node.0);
-        Self { seed: rng.next_u64(), min: config.election_ticks as u64, voters: 1, place: 0 }
+        let (seed, min) = (rng.next_u64(), config.election_ticks as u64);
+        Self { seed, min, node: config.node, voters: vec![config.node], drawn: None }
     }
 
-    /// Takes a node's place among the voters, counted from the group's preferred leader, who has place 0.
-    pub(super) fn set_place(&mut self, node: NodeId, voters: &[NodeId], shard: ShardId) {
+    /// Takes the group's voters, by rising id.
+    pub(super) fn set_voters(&mut self, voters: &[NodeId], shard: ShardId) {
+        self.voters = voters.to_vec();
         let count = voters.len().max(1);
-        let below = voters.iter().filter(|voter| **voter < node).count();
-        self.voters = count as u64;
-        self.place = ((below + count - shard.0 as usize % count) % count) as u64;
+        self.voters.rotate_left(shard.0 as usize % count);
+        self.drawn = None;
     }
 
-    /// Ticks, in `min..2 * min`. First attempts are staggered by place, so that the nodes of a group rarely split the
-    /// vote and the preferred one usually leads from the start; later attempts are spread over the whole range.
-    pub(super) fn ticks(&self, term: u64, campaigns: u32) -> usize {
+    /// Ticks, in `min..2 * min`. First attempts are staggered by place among those who are left when `leader` is gone,
+    /// the preferred node first: who comes first is early, and the next one comes late enough to hear of it. Later
+    /// attempts are spread over the whole range.
+    pub(super) fn ticks(&mut self, term: u64, campaigns: u32, leader: Option<NodeId>) -> usize {
+        let wanted = (term, campaigns, leader);
+        match self.drawn {
+            Some((given, ticks)) if given == wanted => ticks,
+            _ => {
+                let ticks = self.draw(term, campaigns, leader);
+                self.drawn = Some((wanted, ticks));
+                ticks
+            }
+        }
+    }
+
+    fn draw(&self, term: u64, campaigns: u32, leader: Option<NodeId>) -> usize {
         let draw = Rng::new(self.seed).fork(term).fork(u64::from(campaigns)).next_u64();
         let (from, to) = match campaigns {
-            0 => (self.place * self.min / self.voters, (self.place + 1) * self.min / self.voters),
+            0 => {
+                let left = self.voters.iter().filter(|voter| Some(**voter) != leader);
+                let place = left.take_while(|voter| **voter != self.node).count() as u64;
+                let count = self.voters.len().max(1) as u64;
+                // One tick behind the lease that others grant: who learned a little earlier that the leader is gone
+                // must not ask in vain.
+                (1 + place * self.min / count, 1 + (place + 1) * self.min / count)
+            }
             _ => (0, self.min),
         };
-        (self.min + from + draw % (to - from).max(1)) as usize
+        (self.min + (from + draw % (to - from).max(1)).min(self.min - 1)) as usize
     }
 }
 
@@ -289,45 +316,48 @@ mod tests {
         assert_eq!((raft.id, raft.applied), (2, 7));
         assert!(raft.max_uncommitted_size < u64::MAX && raft.max_committed_size_per_ready < u64::MAX);
         assert!(raft.max_size_per_msg > 0);
-        assert!(raft.election_tick >= 10 * raft.heartbeat_tick);
         assert_eq!(raft.read_only_option, ReadOnlyOption::Safe);
+    }
+
+    fn timeouts(node: u64, shard: u32) -> ElectionTimeouts {
+        let config = StoreConfig::new(NodeId(node), vec![NodeId(1), NodeId(2), NodeId(3)], 8);
+        let mut timeouts = ElectionTimeouts::new(9, ShardId(shard), &config);
+        timeouts.set_voters(&config.voters, ShardId(shard));
+        timeouts
     }
 
     #[test]
     fn election_timeouts_are_pure_bounded_and_staggered_at_first() {
         let config = config();
-        let voters = [NodeId(1), NodeId(2), NodeId(3)];
-        let at = |place: u64| {
-            let mut timeouts = ElectionTimeouts::new(9, ShardId(3), &config);
-            timeouts.set_place(NodeId(1 + place), &voters, ShardId(3));
-            timeouts
-        };
         for term in 0..200 {
-            let firsts: Vec<_> = (0..3).map(|place| at(place).ticks(term, 0)).collect();
+            let firsts: Vec<_> = (1..=3).map(|node| timeouts(node, 3).ticks(term, 0, None)).collect();
             assert!(firsts.is_sorted_by(|a, b| a < b), "{firsts:?}");
             for campaigns in 0..4 {
-                let ticks = at(1).ticks(term, campaigns);
-                assert_eq!(ticks, at(1).ticks(term, campaigns));
+                let ticks = timeouts(2, 3).ticks(term, campaigns, None);
+                assert_eq!(ticks, timeouts(2, 3).ticks(term, campaigns, None));
                 assert!((config.election_ticks..2 * config.election_ticks).contains(&ticks));
             }
         }
     }
 
     #[test]
-    fn places_count_from_the_preferred_node() {
-        let voters = [NodeId(1), NodeId(2), NodeId(3)];
-        let place_of = |node| {
-            let mut timeouts = ElectionTimeouts::new(9, ShardId(4), &config());
-            timeouts.set_place(NodeId(node), &voters, ShardId(4));
-            timeouts.place
+    fn places_count_from_the_preferred_node_without_the_leader_that_is_gone() {
+        // Shard 4 prefers the second of three.
+        let third = config().election_ticks / 3;
+        let place_of = |node, leader: Option<u64>| {
+            let ticks = timeouts(node, 4).ticks(1, 0, leader.map(NodeId)) - config().election_ticks;
+            (ticks - 1) / third
         };
-        assert_eq!([1, 2, 3].map(place_of), [2, 0, 1], "shard 4 prefers the second of three");
+        assert_eq!([1, 2, 3].map(|node| place_of(node, None)), [2, 0, 1]);
+        assert_eq!([1, 3].map(|node| place_of(node, Some(2))), [1, 0]);
+        assert_eq!([1, 2].map(|node| place_of(node, Some(3))), [1, 0]);
+        assert_eq!([2, 3].map(|node| place_of(node, Some(1))), [0, 1]);
     }
 
     #[test]
     fn attempts_differ_from_each_other() {
-        let timeouts = ElectionTimeouts::new(9, ShardId(3), &config());
-        let attempts: std::collections::BTreeSet<_> = (1..40).map(|n| timeouts.ticks(5, n)).collect();
+        let attempts: std::collections::BTreeSet<_> =
+            (1..40).map(|n| timeouts(2, 3).ticks(5, n, None)).collect();
         assert!(attempts.len() > 5, "{attempts:?}");
     }
 }

@@ -34,6 +34,7 @@
 //! `guard.rs`.
 
 mod balance;
+mod beats;
 mod conf_change;
 mod config;
 mod convert;
@@ -58,7 +59,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use throng_base::Instant;
 use throng_wire::ids::{NodeId, ShardId};
-use throng_wire::peer::RaftBatch;
+use throng_wire::peer::{RaftBatch, RaftMessage};
 
 pub use config::{LogRead, LogReadError, NoLog, RecoverError, RecoveredGroup, StoreConfig, TermRun};
 pub use output::{
@@ -68,6 +69,7 @@ pub use output::{
 
 use crate::entry::PeerId;
 use balance::Balance;
+use beats::{Beats, Side};
 use group::{Group, Kit, Turn};
 use guard::Refusal;
 use outbox::Outbox;
@@ -85,6 +87,7 @@ pub struct Store {
     outbox: Outbox,
     outputs: VecDeque<StoreOutput>,
     balance: Balance,
+    beats: Beats,
     next_tick: Instant,
     /// The newest time an input brought.
     now: Instant,
@@ -124,6 +127,7 @@ impl Store {
             outbox: Outbox::default(),
             outputs: VecDeque::new(),
             balance: Balance::new(&config, now),
+            beats: Beats::default(),
             next_tick: now + config.tick,
             now,
             next_id: 1,
@@ -227,7 +231,9 @@ impl Store {
         }
         for message in batch.messages {
             let shard = message.shard;
-            if shard.0 >= self.config.shards {
+            if let Some(side) = Side::of(message.kind) {
+                self.handle_beats(from, side, &message);
+            } else if shard.0 >= self.config.shards {
                 self.stats.dropped_shard += 1;
             } else if PeerId(message.from).node() != from {
                 self.stats.dropped_stranger += 1;
@@ -242,6 +248,25 @@ impl Store {
         }
     }
 
+    /// Heartbeats of quiet groups, or the answers to them.
+    fn handle_beats(&mut self, from: NodeId, side: Side, message: &RaftMessage) {
+        for beat in beats::read(side, &message.context, from, self.config.node, self.config.shards) {
+            let Some(beat) = beat else {
+                self.stats.dropped_malformed += 1;
+                break;
+            };
+            let group = &mut self.groups[beat.shard.0 as usize];
+            match side {
+                Side::Leader if group.hear_beat(&beat) => self.beats.add(from, beat),
+                Side::Leader => self.stats.beats_unanswered += 1,
+                Side::Follower => group.hear_answer(&beat),
+            }
+        }
+        for (node, answers) in self.beats.take(Side::Follower, self.config.node) {
+            self.outbox.add_message(node, answers);
+        }
+    }
+
     /// The link to a node broke: what was in flight to it is probably gone.
     pub fn handle_peer_down(&mut self, now: Instant, node: NodeId) {
         self.advance(now);
@@ -249,6 +274,24 @@ impl Store {
         for shard in (0..self.config.shards).map(ShardId) {
             self.group_mut(shard).unreachable(node);
             self.touch(shard);
+        }
+    }
+
+    /// For `silence` nothing has gone to a node and come back, or nobody is there ([`core::time::Duration::MAX`]). Groups
+    /// that it leads count that time towards their election; groups that this node leads without a majority it can talk
+    /// to are let go. The driver keeps messages of such a node away until it answers again: a link that carries only one
+    /// way must not keep a leader alive whom its followers cannot answer.
+    pub fn handle_peer_silent(&mut self, now: Instant, node: NodeId, silence: core::time::Duration) {
+        self.advance(now);
+        self.balance.down(node);
+        let ticks = silence.as_nanos() / self.config.tick.as_nanos();
+        let ticks = usize::try_from(ticks).unwrap_or(usize::MAX);
+        for shard in (0..self.config.shards).map(ShardId) {
+            let balance = &self.balance;
+            if self.groups[shard.0 as usize].silent(node, ticks, |node| balance.talks(node)) {
+                self.stats.let_go += 1;
+                self.touch(shard);
+            }
         }
     }
 
@@ -301,6 +344,9 @@ impl Store {
         for _ in 0..due.min(limits::TICKS_AT_ONCE_MAX) {
             self.tick(stalled);
         }
+        for (node, beats) in self.beats.take(Side::Leader, self.config.node) {
+            self.outbox.add_message(node, beats);
+        }
         if stalled || self.retired {
             self.give_away();
         } else if self.config.balance
@@ -316,8 +362,8 @@ impl Store {
             if (stalled || self.retired) && !self.group(shard).is_leader() {
                 continue;
             }
-            let now = self.now;
-            let (campaigned, busy) = self.group_mut(shard).tick(now);
+            let (now, beats) = (self.now, &mut self.beats);
+            let (campaigned, busy) = self.groups[shard.0 as usize].tick(now, beats);
             self.stats.campaigns += u64::from(campaigned);
             if busy {
                 self.touch(shard);

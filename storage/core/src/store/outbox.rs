@@ -36,7 +36,11 @@ impl Outbox {
             self.closed.push_back(StoreOutput::SendSnapshot { shard, to, message, meta });
             return;
         }
-        let message = convert::message_from_raft(shard, message);
+        self.add_message(node, convert::message_from_raft(shard, message));
+    }
+
+    /// Adds a message that depends on nothing to the batch of a node.
+    pub(super) fn add_message(&mut self, node: NodeId, message: RaftMessage) {
         let batch = self.open.entry(node).or_default();
         batch.bytes += message.size_hint();
         batch.messages.push(message);

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::{RaftBatch, RaftMessage};
 
+use super::config::LogReadError;
 use crate::entry::{Conf, ConfError, EntryKind, Mark, PeerId, Record};
 
 /// A group commit; reporting one reports all below it.
@@ -210,6 +211,14 @@ pub enum StoreOutput {
         /// The index that had to be applied.
         index: u64,
     },
+    /// An entry that the log should hold cannot be read back. As final as a failed write: this node may have acknowledged
+    /// what it no longer has, and must stop.
+    Unreadable {
+        /// The group.
+        shard: ShardId,
+        /// What the log said.
+        error: LogReadError,
+    },
     /// This node no longer leads the group. The outcome of the proposals is open (they may still commit, then without
     /// a proposal id); the reads must be retried.
     Lost {
@@ -260,6 +269,10 @@ pub struct StoreStats {
     pub snapshots_taken: u64,
     /// Leaderships this node began to hand over.
     pub transfers: u64,
+    /// Short heartbeats that were not answered because something differed; a whole one follows each.
+    pub beats_unanswered: u64,
+    /// Leaderships this node let go because it could talk to no majority.
+    pub let_go: u64,
     /// Group commits handed out.
     pub persists: u64,
     /// Bytes of log entries in memory.

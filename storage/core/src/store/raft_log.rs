@@ -8,7 +8,7 @@ use raft::eraftpb;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use throng_wire::ids::ShardId;
 
-use super::config::LogRead;
+use super::config::{LogRead, LogReadError};
 use super::convert;
 use super::output::SnapshotMeta;
 use super::terms::Terms;
@@ -32,6 +32,8 @@ pub(super) struct GroupLog {
     older: Arc<dyn LogRead>,
     /// Requests to `older`; a cell because raft reads through a shared reference.
     reads: Cell<u64>,
+    /// Why an older entry could not be read back: as final as a failed write.
+    failure: RefCell<Option<LogReadError>>,
     /// Bytes appended since the start, and where they stood after some entries: enough to say how large a part is.
     appended: u64,
     sizes: VecDeque<(u64, u64)>,
@@ -61,6 +63,7 @@ impl GroupLog {
             bytes: 0,
             older,
             reads: Cell::new(0),
+            failure: RefCell::default(),
             appended: 0,
             sizes: VecDeque::new(),
             hides_start: false,
@@ -185,19 +188,37 @@ impl GroupLog {
         self.tail.range(start..end).take_while(within).cloned().collect()
     }
 
-    /// Reads entries that left memory. Anything but a proper answer means "later": raft tries again with the
-    /// follower's next heartbeat.
+    /// Why an entry that the log should hold could not be read back; told once.
+    pub(super) fn take_failure(&mut self) -> Option<LogReadError> {
+        self.failure.get_mut().take()
+    }
+
+    /// Reads entries that left memory. Anything but what was written is final, and raft is told "later" until the node
+    /// has stopped.
     fn read_disk(&self, low: u64, high: u64, max: u64) -> raft::Result<Vec<eraftpb::Entry>> {
         self.reads.set(self.reads.get() + 1);
         let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let read = self.older.entries(self.shard, low, high, max).unwrap_or_default();
+        let read = self.older.entries(self.shard, low, high, max);
         let fits = |(i, entry): (usize, &crate::entry::Entry)| {
             entry.index == low + i as u64 && self.terms.term(entry.index) == Some(entry.term)
         };
-        if read.is_empty() || read.len() as u64 > high - low || !read.iter().enumerate().all(fits) {
-            return Err(StorageError::LogTemporarilyUnavailable.into());
+        let read = read.and_then(|read| {
+            let is_whole = !read.is_empty() && read.len() as u64 <= high - low;
+            if is_whole && read.iter().enumerate().all(fits) {
+                return Ok(read);
+            }
+            Err(LogReadError(format!(
+                "shard {}: other entries than those from {low} on were read",
+                self.shard
+            )))
+        });
+        match read {
+            Ok(read) => Ok(read.into_iter().map(convert::entry_to_raft).collect()),
+            Err(error) => {
+                self.failure.borrow_mut().get_or_insert(error);
+                Err(StorageError::LogTemporarilyUnavailable.into())
+            }
         }
-        Ok(read.into_iter().map(convert::entry_to_raft).collect())
     }
 }
 
@@ -318,17 +339,22 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_log_means_later_not_panic() {
+    fn an_unreadable_log_is_told_once_and_no_panic() {
         let mut log = log(Arc::new(NoLog));
         log.append(&entries(1..=6, 1));
         log.evict(6, usize::MAX);
-        let read = log.entries(1, 7, None, GetEntriesContext::empty(true));
-        assert_eq!(read, Err(StorageError::LogTemporarilyUnavailable.into()));
+        for _ in 0..2 {
+            let read = log.entries(1, 7, None, GetEntriesContext::empty(true));
+            assert_eq!(read, Err(StorageError::LogTemporarilyUnavailable.into()));
+        }
+        assert_eq!(log.take_failure(), Some(LogReadError("entry 1 of shard 0 has left memory".into())));
+        assert_eq!(log.take_failure(), None);
         // What the disk returns is checked against the known terms.
         let mut other = tests::log(Arc::new(Disk));
         other.append(&entries(1..=2, 7));
         other.evict(2, usize::MAX);
         assert!(other.entries(1, 3, None, GetEntriesContext::empty(true)).is_err());
+        assert!(other.take_failure().is_some_and(|failure| failure.0.contains("other entries")));
     }
 
     #[test]

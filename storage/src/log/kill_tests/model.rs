@@ -62,6 +62,19 @@ impl Group {
         }
     }
 
+    /// How much of this a recovered log lacks: entries that were not truncated, the hard state, the mark.
+    fn missing(&self, shard: ShardId, reader: &LogReader) -> u64 {
+        let is_there = |index: &u64| {
+            let entry = &self.entries[(index - self.base.0) as usize - 1];
+            reader.entries(shard, *index, index + 1, usize::MAX).is_ok_and(|found| found == [entry.clone()])
+        };
+        let first = self.truncated.max(self.base.0) + 1;
+        let entries = (first..=self.last()).filter(|index| !is_there(index)).count() as u64;
+        let is_replica = |mark: Mark| (mark.peer, mark.replica) == (self.peer, self.replica);
+        let has_mark = !self.is_marked || reader.mark(shard).is_some_and(is_replica);
+        entries + u64::from(reader.hard_state(shard) != self.hard_state) + u64::from(!has_mark)
+    }
+
     /// Whether a recovered log is this one; if so, what it has forgotten is forgotten here too.
     fn matches(&self, shard: ShardId, reader: &LogReader) -> Result<Self, String> {
         let group = reader.recovered_group(shard, 0, 0).map_err(|error| error.to_string())?;
@@ -204,6 +217,20 @@ impl Model {
     /// settled by looking: until the next start has synced what it found, another crash may still take it away.
     pub(super) fn check(&self, reader: &LogReader) -> Result<bool, String> {
         self.find(reader).map(|(n, _)| n > 0)
+    }
+
+    /// What is lost if a check failed: what the log lacks of the legal state that it comes nearest to, at least 1.
+    pub(super) fn lost(&self, reader: &LogReader) -> u64 {
+        let missing = |groups: &Vec<Group>| -> u64 {
+            groups.iter().zip((0..).map(ShardId)).map(|(group, shard)| group.missing(shard, reader)).sum()
+        };
+        self.states.iter().map(missing).min().unwrap_or(0).max(1)
+    }
+
+    /// Everything acknowledged that was not truncated: what is lost if a log is refused.
+    pub(super) fn held(&self) -> u64 {
+        let held = |group: &Group| 1 + group.last() - group.truncated.max(group.base.0);
+        self.states[0].iter().map(held).sum()
     }
 
     /// Goes on from what a start has found and synced.

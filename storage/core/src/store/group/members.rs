@@ -129,7 +129,7 @@ impl Group {
     /// What depends on the members follows them.
     pub(super) fn members_changed(&mut self) {
         let voters = self.members.voter_nodes();
-        self.timeouts.set_place(self.kit.config.node, &voters, self.shard);
+        self.timeouts.set_voters(&voters, self.shard);
         let added = |peer: u64| PeerId(peer).incarnation() > 0;
         let hides_start = self.members.conf().members().any(added);
         self.raw.mut_store().hides_start = hides_start;

@@ -13,6 +13,7 @@
 use bytes::Bytes;
 use raft::RaftState;
 use raft::eraftpb::{Message, MessageType};
+use throng_wire::ids::NodeId;
 use throng_wire::peer::RaftMessage;
 
 use super::{Group, Reset};
@@ -50,7 +51,8 @@ impl Group {
                 return Err(Refusal::Stranger);
             }
             if kind == MessageType::MsgHeartbeat && message.context == GONE {
-                self.hear_gone(persists);
+                guard::check_fields(message, kind)?;
+                self.hear_gone(PeerId(message.from).node(), persists);
                 return Err(Refusal::Stranger);
             }
             return Ok(());
@@ -95,9 +97,13 @@ impl Group {
         }
     }
 
-    /// Whoever says so has applied the removal, which is committed: that is true in every term.
-    fn hear_gone(&mut self, persists: &mut Persists) {
-        if self.standing == Standing::Member && !self.is_resetting() {
+    /// Whoever says so has applied the removal, which is committed: that is true in every term. It cannot be taken back, so
+    /// it is believed only of a node that this replica itself knows as a member: the group's members, as it last applied
+    /// them, are the last that it has any reason to trust with its group. If all of them have been replaced since, it
+    /// stays where it is, asks in vain, and costs a few messages until somebody wipes it.
+    fn hear_gone(&mut self, from: NodeId, persists: &mut Persists) {
+        let is_known = !self.members.on(from).is_empty();
+        if is_known && self.standing == Standing::Member && !self.is_resetting() {
             self.become_passive(persists);
         }
     }

@@ -160,7 +160,7 @@ fn a_hung_disk_moves_the_leadership_away() {
 }
 
 fn heartbeat_answer(store: &Store, from: u64) -> RaftBatch {
-    let answer = throng_wire::peer::RaftMessage {
+    let answer = RaftMessage {
         kind: raft::eraftpb::MessageType::MsgHeartbeatResponse as u32,
         from,
         to: 1,
@@ -184,7 +184,7 @@ fn heartbeats_of_all_groups_share_one_batch() {
             _ => None,
         })
         .collect();
-    assert_eq!(sends, [10, 10], "ten groups led, two followers");
+    assert_eq!(sends, [1, 1], "ten groups led, two followers, one message to each");
 }
 
 #[test]

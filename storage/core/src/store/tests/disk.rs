@@ -81,6 +81,14 @@ impl Disk {
         self.0.lock().expect("tests have one thread")
     }
 
+    /// From here on an entry is not the one that was written.
+    pub(super) fn spoil(&self, shard: ShardId, index: u64) {
+        let mut groups = self.groups();
+        let group = groups.get_mut(&shard).expect("it holds the shard");
+        let place = (index - group.base()) as usize - 1;
+        group.entries[place].term += 1000;
+    }
+
     pub(super) fn group(&self, shard: ShardId) -> DiskGroup {
         self.groups().get(&shard).cloned().unwrap_or_default()
     }

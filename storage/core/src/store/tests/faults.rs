@@ -119,6 +119,29 @@ fn storms_break_no_promise_and_end() {
     assert!(sum.iter().all(|count| *count > 50), "{names}: {sum:?}");
 }
 
+/// A follower needs an entry that has left the leader's memory and that its disk does not return.
+#[test]
+fn an_entry_that_cannot_be_read_back_ends_the_node() {
+    let mut world = World::tuned(3, 1, 1, Weather::calm(), |config| config.tail_bytes_max = 4000);
+    let shard = ShardId(0);
+    let second = Duration::from_secs(1);
+    world.until("leadership", second, |world| world.serving(shard).is_some());
+    let leader = world.serving(shard).expect("somebody leads");
+    let follower = (leader + 1) % 3;
+    world.crash(follower);
+    let from = world.log[&shard].len() as u64;
+    for _ in 0..200 {
+        world.propose(leader, shard);
+        world.run(Duration::from_millis(2));
+    }
+    world.nodes[leader].disk.spoil(shard, from + 20);
+    world.spoilt.insert(leader);
+    world.start(follower);
+    world.until("the leader's end", 5 * second, |world| world.nodes[leader].store.is_none());
+    world.until("another leader", 5 * second, |world| world.serving(shard).is_some());
+    commit_one(&mut world, shard);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 500..510 {

@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use bytes::Bytes;
+use raft::eraftpb::MessageType;
 use throng_base::Instant;
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::{RaftBatch, RaftMessage};
@@ -159,6 +161,36 @@ fn who_comes_back_is_somebody_else_and_old_messages_do_nothing() {
     let after: u64 = (0..3).map(|node| world.stats(node).dropped_stranger).sum();
     assert!(after > before, "messages of and to the removed replica are counted");
     settles(&mut world);
+}
+
+#[test]
+fn only_a_member_that_it_knows_tells_a_replica_that_it_is_gone() {
+    let mut world = world(3, 4, 6);
+    let leader = world.serving(SHARD).expect("somebody leads");
+    let node = (leader + 1) % 3;
+    let gone = |from: PeerId, term: u64| RaftMessage {
+        kind: MessageType::MsgHeartbeat as u32,
+        from: from.0,
+        to: node as u64 + 1,
+        term,
+        context: Bytes::from_static(b"throng: gone"),
+        ..RaftMessage::default()
+    };
+    let say = |world: &mut World, message: RaftMessage| {
+        let from = PeerId(message.from).node();
+        let batch = RaftBatch { messages: vec![message] };
+        world.input(node, |store, now| store.handle_peer(now, from, batch));
+    };
+    let term = world.nodes[leader].store.as_ref().expect("it runs").term(SHARD);
+    // Nodes that it has never heard of as members, under an id that a member to come may have; and no term at all.
+    for from in [PeerId(4), PeerId::new(NodeId(4), 1 << 30).expect("in range")] {
+        say(&mut world, gone(from, term));
+    }
+    say(&mut world, gone(PeerId(leader as u64 + 1), 0));
+    assert!(!world.conf_of(node, SHARD).is_empty(), "it still takes part");
+    settles(&mut world);
+    say(&mut world, gone(PeerId(leader as u64 + 1), term));
+    assert!(world.conf_of(node, SHARD).is_empty());
 }
 
 #[test]

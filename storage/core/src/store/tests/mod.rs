@@ -6,5 +6,6 @@ mod disk;
 mod faults;
 mod guards;
 mod members;
+mod silence;
 mod snapshots;
 mod world;

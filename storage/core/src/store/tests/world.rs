@@ -110,6 +110,8 @@ pub(super) struct World {
     rng: Rng,
     events: BTreeMap<(Instant, u64), Event>,
     next_event: u64,
+    /// Nodes whose disks do not return what was written.
+    pub(super) spoilt: BTreeSet<usize>,
     /// Directed pairs that do not hear each other.
     cut: BTreeSet<(usize, usize)>,
     /// How many nodes the cluster was formatted with; the others wait to be added.
@@ -167,6 +169,7 @@ impl World {
             rng: Rng::new(seed),
             events: BTreeMap::new(),
             next_event: 0,
+            spoilt: BTreeSet::new(),
             cut: BTreeSet::new(),
             log: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -408,7 +411,8 @@ impl World {
             self.carry_out(node, output);
         }
         let here = &mut self.nodes[node];
-        let due = here.store.as_ref().and_then(Store::poll_timeout).expect("a store always ticks");
+        let Some(store) = &here.store else { return };
+        let due = store.poll_timeout().expect("a store always ticks");
         if here.tick_at.is_none() {
             here.tick_at = Some(due);
             let life = here.life;
@@ -451,6 +455,10 @@ impl World {
                 here.copies.restore(shard, &mark);
                 here.applied.insert(shard, if mark.replica == limits::NO_REPLICA { 0 } else { mark.index });
                 self.tally.restored += u64::from(mark.replica != limits::NO_REPLICA);
+            }
+            StoreOutput::Unreadable { shard, error } => {
+                assert!(self.spoilt.contains(&node), "shard {shard} of an intact disk: {error}");
+                self.crash(node);
             }
             StoreOutput::Committed { shard, entries } => self.committed(node, shard, entries),
             StoreOutput::ReadReady { shard, read, index } => self.read_ready(node, shard, read, index),
@@ -692,6 +700,9 @@ impl World {
 
     /// What a message says of its sender's disk must be true already.
     fn check_message(&self, from: usize, message: &RaftMessage) {
+        if Side::of(message.kind).is_some() {
+            return;
+        }
         let kind = convert::message_kind(message.kind).expect("raft made it");
         let disk = self.nodes[from].disk.group(message.shard);
         let hard = disk.hard_state;
