@@ -16,6 +16,7 @@ use throng_wire::link::{GatewayId, ToGateway};
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
 use throng_wire::{Epoch, NodeId, ShardId};
 
+use crate::asks::Asks;
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
 use crate::handle::{RouterInput, RouterStatus, ShardStatus};
 use crate::inbound::{Arrived, Inbound};
@@ -71,6 +72,7 @@ pub struct Driver<S: StateRead> {
     arrived: Vec<Arrived>,
     /// Who waits for a flush.
     settling: Vec<(FlushToken, Sender<Vec<u32>>)>,
+    asks: Asks,
     retry_at: Option<Instant>,
     stalled_since: Option<Instant>,
     stop: Option<Result<(), String>>,
@@ -128,6 +130,7 @@ impl<S: StateRead> Driver<S> {
             gateways: Gateways::new(),
             arrived: Vec::new(),
             settling: Vec::new(),
+            asks: Asks::default(),
             retry_at: None,
             stalled_since: None,
             stop: None,
@@ -244,6 +247,17 @@ impl<S: StateRead> Driver<S> {
                     }
                 }
                 RouterInput::GatewayDown(gateway) => self.gateway_down(now, gateway),
+                RouterInput::Operate(operation, reply) => {
+                    if let Some(ask) = self.asks.operation(reply) {
+                        self.router.handle_operation(now, ask, operation);
+                    }
+                }
+                RouterInput::Checkpoint(shard, index, reply) => {
+                    if let Some(ask) = self.asks.checkpoint(reply) {
+                        self.router.handle_checkpoint(now, ask, shard, index);
+                    }
+                }
+                RouterInput::CheckpointDone(ask) => self.router.handle_checkpoint_done(now, ask),
                 RouterInput::Retire => self.router.retire(now),
                 // A receiver that has gone away no longer wants to know.
                 RouterInput::Status(reply) => drop(reply.try_send(self.status())),
@@ -354,6 +368,12 @@ impl<S: StateRead> Driver<S> {
                 Output::OpenView { view, shard, replica } => self.drivers.views.open(view, shard, replica),
                 Output::ReadView { view } => self.drivers.views.read(view),
                 Output::CloseView { view } => self.drivers.views.close(view),
+                Output::Operated { ask, result } => self.asks.operated(ask, result),
+                Output::Checkpoint { ask, outcome } => {
+                    if !self.asks.checkpointed(ask, outcome) {
+                        self.router.handle_checkpoint_done(now, ask);
+                    }
+                }
                 Output::ToPeer { node, message } => {
                     assert_ne!(node, self.node, "the machine answers itself without a link");
                     self.peers.send(
@@ -444,6 +464,7 @@ impl<S: StateRead> Driver<S> {
             gateways: self.gateways.len(),
             sessions: stats.sessions,
             registry_bytes: stats.registry_bytes,
+            retentions: stats.retentions,
         }
     }
 

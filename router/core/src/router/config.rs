@@ -5,8 +5,8 @@ use core::time::Duration;
 use throng_wire::ids::{Epoch, NodeId};
 use throng_wire::limits::BODY_MAX_DEFAULT;
 
-use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_PAUSE_MS, OUTBOX_RESEND_MS};
-use crate::machines::MemoryLimits;
+use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_PAUSE_MS, OUTBOX_RESEND_MS, RETENTION_PAUSE_MS};
+use crate::machines::{MemoryLimits, Retention};
 
 /// Configuration of a [`super::Router`].
 #[derive(Clone, Debug)]
@@ -29,6 +29,10 @@ pub struct RouterConfig {
     pub outbox_pause: Duration,
     /// An inbox update that nobody answered is sent again after this.
     pub outbox_resend: Duration,
+    /// What channels keep, by class; what a leader goes by decides.
+    pub retention: Retention,
+    /// How often retention looks at the next few channels.
+    pub retention_pause: Duration,
 }
 
 impl RouterConfig {
@@ -44,6 +48,8 @@ impl RouterConfig {
             outbox_linger: Duration::from_millis(OUTBOX_LINGER_MS),
             outbox_pause: Duration::from_millis(OUTBOX_PAUSE_MS),
             outbox_resend: Duration::from_millis(OUTBOX_RESEND_MS),
+            retention: Retention::default(),
+            retention_pause: Duration::from_millis(RETENTION_PAUSE_MS),
         }
     }
 }

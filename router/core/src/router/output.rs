@@ -4,12 +4,13 @@ use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::state::WriteBatch;
 use throng_storage_core::store::PersistToken;
 use throng_wire::ids::{NodeId, ShardId};
-use throng_wire::link::{GatewayId, ToGateway};
+use throng_wire::link::{GatewayId, Refusal, ToGateway};
 use throng_wire::peer::{RaftBatch, RouterMessage, SnapshotMessage};
 
 use crate::fatal::Fatal;
 use crate::machines::FlushToken;
 
+use super::checkpoint::Checkpoint;
 use super::transfer::{ImportToken, ViewId};
 
 /// Effects, in the order in which they are to begin. What goes to one gateway stays in order.
@@ -82,6 +83,20 @@ pub enum Output {
         gateway: GatewayId,
         /// What.
         message: ToGateway,
+    },
+    /// What an operator asked for is done, or refused.
+    Operated {
+        /// Which question.
+        ask: u64,
+        /// Done; or why not.
+        result: Result<(), Refusal>,
+    },
+    /// What became of a checkpoint. The batch that it is about is handed out before.
+    Checkpoint {
+        /// Which question.
+        ask: u64,
+        /// What became of it.
+        outcome: Checkpoint,
     },
     /// The node must stop; nothing follows.
     Fatal {

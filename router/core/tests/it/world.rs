@@ -7,7 +7,7 @@ use throng_base::Instant;
 use throng_router_core::machines::first_replicas;
 use throng_router_core::router::RouterConfig;
 use throng_router_core::snapshot::{Cursor, next_chunk};
-use throng_router_core::{Output, PeerMessage, Router, ViewId, applied};
+use throng_router_core::{Checkpoint, Output, PeerMessage, Router, ViewId, applied};
 use throng_storage_core::entry::{Entry, HardState, Record};
 use throng_storage_core::state::{MemState, StateWrite};
 use throng_storage_core::store::{NoLog, PersistToken, RecoveredGroup, Store, StoreConfig};
@@ -23,7 +23,7 @@ pub(crate) const GATEWAY: GatewayId = GatewayId(77);
 /// One node with its disks.
 pub(crate) struct Node {
     pub(crate) router: Router<Disk>,
-    disk: Disk,
+    pub(crate) disk: Disk,
     log: BTreeMap<ShardId, (HardState, Vec<Entry>)>,
     /// What gateways got, in order.
     pub(crate) heard: Vec<(GatewayId, ToGateway)>,
@@ -32,6 +32,9 @@ pub(crate) struct Node {
     pub(crate) log_hangs: bool,
     held: Option<PersistToken>,
     pub(crate) flushes: usize,
+    /// What operators were told.
+    pub(crate) operated: Vec<(u64, Result<(), Refusal>)>,
+    pub(crate) checkpoints: Vec<(u64, Checkpoint)>,
     views: BTreeMap<ViewId, (MemState, ShardId, u32, Option<Cursor>)>,
 }
 
@@ -117,6 +120,8 @@ impl World {
             log_hangs: false,
             held: None,
             flushes: 0,
+            operated: vec![],
+            checkpoints: vec![],
             views: BTreeMap::new(),
         };
         self.nodes.insert(id, node);
@@ -206,6 +211,8 @@ impl World {
                 Output::CloseView { view } => drop(node.views.remove(&view)),
                 Output::ToPeer { node: to, message } => self.mail.push_back((id, to, message)),
                 Output::ToGateway { gateway, message } => node.heard.push((gateway, message)),
+                Output::Operated { ask, result } => node.operated.push((ask, result)),
+                Output::Checkpoint { ask, outcome } => node.checkpoints.push((ask, outcome)),
                 Output::Fatal { reason } => node.fatal = Some(reason.to_string()),
             }
         }
