@@ -184,6 +184,7 @@ impl Node {
             voters: self.cluster.voters,
             peer_tls: self.tls.clone(),
             backup: self.router.as_ref().map(RouterRole::backup_source),
+            care: self.router.as_ref().map(RouterRole::care),
         }
     }
 
