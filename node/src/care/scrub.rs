@@ -25,8 +25,11 @@ const STEP_BYTES: u64 = 256 << 10;
 /// Damage that is named; beyond it, it is only counted.
 const ERRORS_NAMED: usize = 16;
 
-/// How often the scheduler looks whether a scrub is due.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often the scheduler looks whether there is something to do.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What retention dropped is given back when nothing was dropped for so long.
+const QUIET: Duration = Duration::from_secs(15);
 
 /// How long a node that stops waits for its scrub.
 const STOP_MAX: Duration = Duration::from_secs(3);
@@ -206,7 +209,7 @@ impl Pace {
     }
 }
 
-/// The thread that scrubs on schedule. It ends when this is dropped.
+/// The thread that scrubs on schedule, and lets the state give space back after a drop. It ends when this is dropped.
 pub(crate) struct Schedule {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -243,6 +246,11 @@ impl Drop for Schedule {
 fn run(care: &Care, stopped: &Receiver<()>) {
     let is_stopped = || stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Empty);
     while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+        match care.state.reclaim(QUIET, &is_stopped) {
+            Ok(true) => tracing::info!("space of dropped events is given back"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "space of dropped events stays taken"),
+        }
         if care.scrubber.is_due() {
             care.scrubber.scrub(care, care.scrubber.plan.bytes_per_second, &is_stopped);
         }
