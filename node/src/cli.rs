@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Backup(BackupArgs),
     /// Make the data directory of a new node from a backup.
     Restore(RestoreArgs),
+    /// Compare all replicas of every shard, and check every checksum on the nodes' disks.
+    Verify(VerifyArgs),
+    /// Legal hold: keep everything in a channel, whatever retention says, or no longer.
+    Hold(HoldArgs),
     /// Show how a node is doing.
     Status(StatusArgs),
     /// Show what this machine allows: descriptors, and the time a sync takes.
@@ -411,6 +415,56 @@ impl BackupArgs {
     pub(crate) fn timeout(&self) -> std::time::Duration {
         std::time::Duration::from_secs(self.timeout)
     }
+}
+
+/// Which nodes a command asks.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Operations addresses of the nodes.
+    #[arg(long, value_name = "ADDR,…", value_delimiter = ',', default_value = "127.0.0.1:4402")]
+    pub(crate) ops: Vec<SocketAddr>,
+    /// All nodes of the cluster that `throng cluster start` keeps in this directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "ops")]
+    pub(crate) cluster: Option<PathBuf>,
+}
+
+/// Arguments of `throng verify`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The nodes.
+    #[command(flatten)]
+    pub(crate) nodes: NodesArgs,
+    /// Only compare replicas, do not read everything on disk.
+    #[arg(long)]
+    pub(crate) no_scrub: bool,
+    /// Megabytes a second that each node reads for it.
+    #[arg(long, value_name = "MB", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) scrub_rate: u64,
+    /// Give a node's scrub up after so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400)]
+    pub(crate) timeout: u64,
+}
+
+/// Arguments of `throng hold`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HoldArgs {
+    /// The channel: its id (32 hexadecimal digits), or two users' names with a comma between for their conversation.
+    pub(crate) channel: String,
+    /// Whether it is held from here on.
+    #[arg(value_enum)]
+    pub(crate) state: Switch,
+    /// The nodes; one of them leads the channel's shard.
+    #[command(flatten)]
+    pub(crate) nodes: NodesArgs,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
 }
 
 /// Arguments of `throng restore`.

@@ -113,6 +113,16 @@ fn load(path: &Path) -> Result<Option<LocalCluster>, Failure> {
     serde_json::from_str(&text).map(Some).map_err(|e| unreadable(&e))
 }
 
+/// Operations addresses of the nodes of a cluster that `throng cluster start` laid out.
+///
+/// # Errors
+/// [`Failure`] if there is none in that directory.
+pub(crate) fn ops_addresses(dir: &Path) -> Result<Vec<SocketAddr>, Failure> {
+    let path = dir.join(CLUSTER_FILE);
+    let cluster = load(&path)?.ok_or_else(|| Failure::Config(format!("{} is not there", path.display())))?;
+    Ok(cluster.nodes.iter().map(|node| node.ops).collect())
+}
+
 /// File that describes the cluster, below its data directory.
 pub(crate) const CLUSTER_FILE: &str = "cluster.json";
 

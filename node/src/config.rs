@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use throng_router_core::limits::META_NAME_MAX;
+use throng_router_core::machines::Retention;
 use throng_runtime::tls::PeerTlsFiles;
 use throng_wire::{NodeId, SLOTS, limits};
 
 use crate::cli::{Role, ServeArgs};
 use crate::error::Failure;
+use crate::keep::{RetentionSection, ScrubPlan, ScrubSection};
 
 /// The file as written; every field optional, unknown ones refused.
 #[derive(Debug, Default, Deserialize)]
@@ -32,6 +34,8 @@ struct File {
     loops: Option<usize>,
     cluster: ClusterSection,
     limits: LimitsSection,
+    retention: RetentionSection,
+    scrub: ScrubSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -79,6 +83,24 @@ pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults
 #body_max = 65536                  # bytes of a message body, at most 1048576
 #sessions_max = 1000000            # sessions per gateway loop
 #heartbeat_ms = 5000               # a client says something at least this often
+
+# What goes by itself, by the class of a channel (direct, group, open): events older than the age ("30d", "12h", "5m",
+# "90s"; "0" = no limit) and those above the count (0 = no limit) are deleted for good, on all replicas. The same on all
+# nodes: what the leader of a shard is told counts. Clients that ask for less are told where the history begins
+# (RESET). A channel that is held (`throng hold`) keeps everything.
+[retention]
+#direct_age = "0"
+#direct_events = 0
+#group_age = "0"
+#group_events = 0
+#open_age = "0"
+#open_events = 0
+
+# Everything that rests on disk is read now and then and its checksums compared, to find damage while other replicas
+# are whole. What it finds: metrics throng_scrub_…, the log, and `throng verify`.
+[scrub]
+#every_hours = 168                 # between two full scrubs; 0 = only when `throng verify` asks
+#mb_per_second = 20                # megabytes read per second
 "#;
 
 /// The resolved configuration.
@@ -124,6 +146,10 @@ pub(crate) struct Config {
     pub(crate) sessions_max: u32,
     /// Heartbeat interval, milliseconds.
     pub(crate) heartbeat_ms: u32,
+    /// What channels keep, by class.
+    pub(crate) retention: Retention,
+    /// When everything on disk is checked.
+    pub(crate) scrub: ScrubPlan,
     /// Where to write the bound addresses.
     pub(crate) ready_file: Option<PathBuf>,
     /// Echo listener.
@@ -173,6 +199,8 @@ impl Config {
             body_max: file.limits.body_max.unwrap_or(limits::BODY_MAX_DEFAULT),
             sessions_max: file.limits.sessions_max.unwrap_or(1_000_000),
             heartbeat_ms: file.limits.heartbeat_ms.unwrap_or(5_000),
+            retention: file.retention.resolve()?,
+            scrub: file.scrub.resolve()?,
             ready_file: args.ready_file.clone(),
             ws_echo: args.ws_echo,
             data_dir,
@@ -399,6 +427,9 @@ mod tests {
             ("", "[cluster]\npeers = { one = \"127.0.0.1:1\" }", "peers: \"one\" is not N=ADDR"),
             ("", "[limits]\nbody_max = 0", "limits.body_max must lie between"),
             ("", "[limits]\nheartbeat_ms = 1", "limits.heartbeat_ms must be at least"),
+            ("", "[retention]\ngroup_age = \"30\"", "retention.group_age \"30\" is no age"),
+            ("", "[scrub]\nmb_per_second = 0", "scrub.mb_per_second must lie between"),
+            ("", "[scrub]\nevery_hours = 9999", "scrub.every_hours must lie between"),
             ("--role router", "", "router and storage run together"),
             ("--role gateway", "", "needs --join"),
             ("--join 127.0.0.1:1 --peers 1=127.0.0.1:1", "", "join and peers exclude each other"),

@@ -1,6 +1,7 @@
 //! `throng`: one binary for all roles and all commands.
 
 mod backup;
+mod care;
 mod certificate;
 mod cli;
 mod cluster;
@@ -10,6 +11,7 @@ mod demo;
 mod doctor;
 mod error;
 mod identity;
+mod keep;
 mod members;
 mod ops;
 mod peer_certificates;
@@ -64,6 +66,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => status::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => backup::restore(&args),
+        Command::Verify(args) => care::verify(&args),
+        Command::Hold(args) => care::hold(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo => demo::run(),
         Command::Config => {

@@ -14,6 +14,7 @@ use throng_router::{RouterHandle, RouterInput, RouterStatus};
 use throng_runtime::tls::PeerTls;
 use throng_runtime::unix_millis;
 
+use crate::care::{self, Care, ScrubView};
 use crate::error::Failure;
 use crate::members::{Change, ClusterView};
 use crate::ready::Ready;
@@ -38,6 +39,8 @@ pub(crate) struct Sources {
     pub(crate) peer_tls: Option<PeerTls>,
     /// What a backup is written from.
     pub(crate) backup: Option<crate::backup::Source>,
+    /// What the node is looked after by.
+    pub(crate) care: Option<Care>,
 }
 
 /// What `/status` shows.
@@ -57,6 +60,8 @@ pub(crate) struct Status {
     pub(crate) peer_certificate: Option<CertificateView>,
     /// Router and storage.
     pub(crate) router: Option<RouterView>,
+    /// Scrubs of what is on disk.
+    pub(crate) scrub: Option<ScrubView>,
 }
 
 /// The peer certificate's part of `/status`.
@@ -104,6 +109,8 @@ pub(crate) struct RouterView {
     pub(crate) registry_bytes: usize,
     /// Entries applied here, over all shards.
     pub(crate) applied_entries: u64,
+    /// Commands that retention has proposed here since the start.
+    pub(crate) retentions: u64,
 }
 
 impl From<RouterStatus> for RouterView {
@@ -133,6 +140,7 @@ impl From<RouterStatus> for RouterView {
             gateways: status.gateways,
             registered_sessions: status.sessions,
             registry_bytes: status.registry_bytes,
+            retentions: status.retentions,
             applied_entries: status.shards.iter().map(|shard| shard.applied).sum(),
         }
     }
@@ -188,6 +196,7 @@ impl Sources {
             voters,
             peer_certificate: self.peer_tls.as_ref().map(CertificateView::of),
             router,
+            scrub: self.care.as_ref().map(|care| care.scrubber.view()),
         })
     }
 }
@@ -201,6 +210,7 @@ pub(crate) fn routes(sources: Arc<Sources>) -> Router {
         .route("/metrics", get(metrics))
         .route("/backup", post(backup))
         .route("/cluster", get(cluster).post(change))
+        .merge(care::routes())
         .with_state(sources)
 }
 
@@ -298,6 +308,17 @@ fn exposition(status: &Status) -> String {
         );
         gauge("throng_registry_bytes", "Bytes the registry of sessions takes.", router.registry_bytes as u64);
         gauge("throng_applied_entries", "Raft entries applied here.", router.applied_entries);
+        gauge("throng_retention_commands", "Floors that retention proposed to raise.", router.retentions);
+    }
+    if let Some(scrub) = &status.scrub {
+        gauge(
+            "throng_scrub_last_full_seconds",
+            "When all on disk was last checked, Unix time.",
+            scrub.last_full,
+        );
+        gauge("throng_scrub_last_errors", "Damages that the last full scrub found.", scrub.last_errors);
+        gauge("throng_scrub_errors", "Damages found since the start.", scrub.errors);
+        gauge("throng_scrub_bytes", "Bytes that scrubs have read since the start.", scrub.bytes);
     }
     text
 }

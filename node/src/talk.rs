@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use throng_client::{Client, Cursor, Start, Subscription, SubscriptionEvent};
+use throng_client::{Client, Cursor, Error, Start, Subscription, SubscriptionEvent};
 use throng_wire::event::Membership;
+use throng_wire::frame::Freshness;
 use throng_wire::{ChannelId, Event, EventKind, MemberNo, Seq, UserId};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -193,11 +194,18 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<(), Failure> {
         while left > 0 {
             let limit =
                 u16::try_from(left.min(throng_wire::limits::PAGE_EVENTS_MAX as u64)).unwrap_or(u16::MAX);
-            let page = talk
-                .client
-                .fetch(talk.channel, Cursor::after(after), limit, throng_wire::frame::Freshness::Linearizable)
-                .await
-                .map_err(|e| failed("cannot read the history", &e))?;
+            let fetched =
+                talk.client.fetch(talk.channel, Cursor::after(after), limit, Freshness::Linearizable);
+            let page = match fetched.await {
+                Ok(page) => page,
+                // Retention: it begins later. Floors only rise, so this ends.
+                Err(Error::Reset { floor, .. }) if floor.0 > after.0 + 1 => {
+                    println!("(history before #{floor} is gone)");
+                    after = Seq(floor.0 - 1);
+                    continue;
+                }
+                Err(e) => return Err(failed("cannot read the history", &e)),
+            };
             for event in &page.events {
                 println!("{}", talk.line(event));
                 after = event.seq;

@@ -1,5 +1,6 @@
 //! `throng` as its users meet it: real processes, what they print, how they end, and what they leave on disk.
 
+mod care;
 mod members;
 mod peer_tls;
 mod rig;

@@ -17,6 +17,7 @@ use throng_wire::link::{GatewayId, ToGateway};
 use throng_wire::peer::{PeerFrame, PeerHello, PeerRole};
 use throng_wire::{Epoch, NodeId, ShardId};
 
+use crate::asks::Asks;
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
 use crate::handle::{MetaReply, RouterInput, RouterStatus, ShardStatus};
 use crate::inbound::{Arrived, Inbound};
@@ -75,6 +76,7 @@ pub struct Driver<S: StateRead> {
     next_ticket: u64,
     /// Who waits for a flush.
     settling: Vec<(FlushToken, Sender<Vec<u32>>)>,
+    asks: Asks,
     retry_at: Option<Instant>,
     /// When the present turn was to begin at the latest.
     awaited: Instant,
@@ -144,6 +146,7 @@ impl<S: StateRead> Driver<S> {
             callers: BTreeMap::new(),
             next_ticket: 1,
             settling: Vec::new(),
+            asks: Asks::default(),
             retry_at: None,
             awaited: clock.now(),
             stalled_since: None,
@@ -271,6 +274,17 @@ impl<S: StateRead> Driver<S> {
                 RouterInput::GatewayDown(gateway) => self.gateway_down(now, gateway),
                 RouterInput::Meta(command, reply) => self.ask_meta(now, &command, Caller::Local(reply)),
                 RouterInput::Metadata(reply) => drop(reply.try_send(self.router.machines().meta().cloned())),
+                RouterInput::Operate(operation, reply) => {
+                    if let Some(ask) = self.asks.operation(reply) {
+                        self.router.handle_operation(now, ask, operation);
+                    }
+                }
+                RouterInput::Checkpoint(shard, index, reply) => {
+                    if let Some(ask) = self.asks.checkpoint(reply) {
+                        self.router.handle_checkpoint(now, ask, shard, index);
+                    }
+                }
+                RouterInput::CheckpointDone(ask) => self.router.handle_checkpoint_done(now, ask),
                 RouterInput::Retire => self.router.retire(now),
                 // A receiver that has gone away no longer wants to know.
                 RouterInput::Status(reply) => drop(reply.try_send(self.status())),
@@ -424,6 +438,12 @@ impl<S: StateRead> Driver<S> {
                 Output::OpenView { view, shard, replica } => self.drivers.views.open(view, shard, replica),
                 Output::ReadView { view } => self.drivers.views.read(view),
                 Output::CloseView { view } => self.drivers.views.close(view),
+                Output::Operated { ask, result } => self.asks.operated(ask, result),
+                Output::Checkpoint { ask, outcome } => {
+                    if !self.asks.checkpointed(ask, outcome) {
+                        self.router.handle_checkpoint_done(now, ask);
+                    }
+                }
                 Output::ToPeer { node, message } => {
                     assert_ne!(node, self.node, "the machine answers itself without a link");
                     self.peers.send(
@@ -519,6 +539,7 @@ impl<S: StateRead> Driver<S> {
             gateways: self.gateways.len(),
             sessions: stats.sessions,
             registry_bytes: stats.registry_bytes,
+            retentions: stats.retentions,
         }
     }
 

@@ -3,13 +3,14 @@
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use throng_base::Full;
 use throng_router_core::meta::{Meta, MetaCommand, MetaDone, MetaError};
-use throng_router_core::{AppliedRow, FlushToken, ImportToken, Pressure, ViewId};
+use throng_router_core::{AppliedRow, Checkpoint, FlushToken, ImportToken, Operation, Pressure, ViewId};
 use throng_runtime::Waker;
 use throng_storage_core::store::PersistToken;
 use throng_wire::link::{GatewayId, ToRouter};
 use throng_wire::peer::SnapshotRow;
 use throng_wire::{NodeId, ShardId};
 
+use crate::asks::Operated;
 use crate::gateways::GatewaySink;
 use crate::limits::INPUTS_MAX;
 
@@ -46,6 +47,13 @@ pub enum RouterInput {
     Meta(Box<MetaCommand>, Sender<MetaReply>),
     /// Somebody wants to know what the metadata says, as far as it is applied here.
     Metadata(Sender<Option<Meta>>),
+    /// An operator asks, and waits for the answer of this node.
+    Operate(Operation, Sender<Operated>),
+    /// Somebody wants to see a shard exactly as of an entry; the answer carries the number by which to say that it is
+    /// done.
+    Checkpoint(ShardId, u64, Sender<(u64, Checkpoint)>),
+    /// A checkpoint was seen.
+    CheckpointDone(u64),
     /// Somebody wants to know how the loop is doing.
     Status(Sender<RouterStatus>),
     /// The node is about to stop: give all leaderships away.
@@ -72,6 +80,8 @@ pub struct RouterStatus {
     pub sessions: usize,
     /// Bytes that the registry of sessions takes.
     pub registry_bytes: usize,
+    /// Commands that retention has proposed here.
+    pub retentions: u64,
 }
 
 /// How one shard is doing on this node.

@@ -11,6 +11,7 @@
 //! A turn feeds a bounded batch of inputs to the machine and then drains its outputs, so that commands of one turn
 //! share an entry, entries of all shards share a group commit and messages to one node share a write.
 
+mod asks;
 mod driver;
 mod gateways;
 mod handle;
@@ -19,6 +20,7 @@ pub mod limits;
 mod peers;
 mod views;
 
+pub use asks::Operated;
 pub use driver::{Driver, DriverConfig, StoreDrivers};
 pub use gateways::GatewaySink;
 pub use handle::{MetaReply, RouterHandle, RouterInput, RouterStatus, ShardStatus};

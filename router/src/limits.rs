@@ -69,6 +69,9 @@ pub const DIAL_BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A disk that is late for this long beyond the store's own patience (2 s) ends the process.
 pub const STALL_MAX: Duration = Duration::from_secs(10);
 
+/// Questions of operators of a kind that wait for their answer.
+pub const ASKS_MAX: usize = 64;
+
 /// How soon a hand-over that found a full queue is tried again.
 pub const RETRY_FULL: Duration = Duration::from_millis(1);
 

@@ -38,7 +38,7 @@ pub use flush::{FlushPolicy, Flusher};
 pub use format::{FORMAT_VERSION, Format, read_format};
 pub use import::Importer;
 pub use lock::DataLock;
-pub use log::{Log, LogConfig, LogDriver, LogReader, LogWriter};
+pub use log::{Log, LogConfig, LogDriver, LogReader, LogScrub, LogWriter};
 pub use open::{OpenOptions, Opened, open};
 pub use report::{Report, SubmitError};
 pub use space::{Space, SpaceWatch};

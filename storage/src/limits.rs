@@ -57,6 +57,12 @@ pub const VIEWS_MAX: usize = 4;
 
 /// How long one may be open: a gigabyte of rows at 2 MB/s.
 pub const VIEW_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// How long somebody waits for the merge that gives dropped ranges back: some hundred megabytes.
+pub const RECLAIM_MAX: Duration = Duration::from_secs(30);
+/// … and how often it is looked at meanwhile.
+pub const RECLAIM_POLL: Duration = Duration::from_millis(20);
+
 /// How often free space is looked at: at 1 GB/s a quarter of a gigabyte is written meanwhile.
 pub const SPACE_POLL: Duration = Duration::from_millis(250);
 

@@ -17,12 +17,14 @@ mod make;
 mod prepare;
 mod reader;
 mod recover;
+mod scrub;
 mod uring;
 mod writer;
 
 pub use disk::{LogDisk, Segment};
 pub use reader::LogReader;
 pub use recover::Log;
+pub use scrub::LogScrub;
 pub use writer::LogWriter;
 
 use throng_storage_core::log::{BLOCK, limits};

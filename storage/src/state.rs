@@ -6,6 +6,7 @@
 
 mod options;
 mod pressure;
+mod reclaim;
 mod scrub;
 mod view;
 
@@ -40,6 +41,8 @@ struct Inner {
     config: StateConfig,
     /// Views that are open.
     views: Arc<AtomicUsize>,
+    /// Whether ranges were dropped.
+    dropped: reclaim::Dropped,
     _lock: Option<Arc<DataLock>>,
 }
 
@@ -73,7 +76,15 @@ impl RocksState {
             .map(|table| ColumnFamilyDescriptor::new(name(table), options::table(table, &cache, &config)));
         let db =
             Db::open_cf_descriptors(&options::database(create, &config)?, dir, tables).map_err(failed)?;
-        Ok(Self { inner: Arc::new(Inner { db, config, views: Arc::default(), _lock: lock }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                db,
+                config,
+                views: Arc::default(),
+                dropped: Default::default(),
+                _lock: lock,
+            }),
+        })
     }
 
     fn table(&self, table: Table) -> Result<Arc<BoundColumnFamily<'_>>, StateError> {
@@ -110,6 +121,7 @@ impl RocksState {
                 // RocksDB refuses a range that ends before it begins.
                 Change::DeleteRange(table, from, to) if from < to => {
                     changes.delete_range_cf(&tables[*table as usize], from, to);
+                    self.inner.dropped.note();
                 }
                 Change::DeleteRange(..) => {}
             }

@@ -12,6 +12,8 @@ mod log;
 mod open;
 #[path = "driver/recycle.rs"]
 mod recycle;
+#[path = "driver/space.rs"]
+mod space;
 #[path = "driver/state.rs"]
 mod state;
 #[path = "driver/views.rs"]

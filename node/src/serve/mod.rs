@@ -191,6 +191,7 @@ impl Node {
             cluster: throng_wire::ChannelId(self.cluster.id).to_string(),
             peer_tls: self.tls.clone(),
             backup: self.router.as_ref().map(RouterRole::backup_source),
+            care: self.router.as_ref().map(RouterRole::care),
         }
     }
 

@@ -24,6 +24,7 @@ use super::join::{Enrolled, JOIN_FILE, join_id};
 use super::views::StateViews;
 use super::{ClusterFacts, random_id, random_u64};
 use crate::backup;
+use crate::care::{Care, Schedule, Scrubber};
 use crate::config::Config;
 use crate::error::Failure;
 
@@ -42,6 +43,9 @@ pub(crate) struct RouterRole {
     handle: RouterHandle,
     peer_address: SocketAddr,
     backup: backup::Source,
+    care: Care,
+    /// Scrubs now and then.
+    _scrubs: Schedule,
     thread: Option<JoinHandle<Result<(), String>>>,
     /// The log, to see when it is beyond its budget,
     log: LogReader,
@@ -94,6 +98,14 @@ impl RouterRole {
         };
         let (handle, inputs, waker) =
             RouterHandle::new().map_err(|e| Failure::runtime("cannot make the router's queue", e))?;
+        let care = Care {
+            router: handle.clone(),
+            state: opened.state.clone(),
+            log: log.clone(),
+            shards: opened.format.shards,
+            scrubber: Arc::new(Scrubber::new(&config.data_dir, config.scrub)),
+        };
+        let scrubs = Schedule::start(care.clone())?;
         let pressed = handle.clone();
         let space = SpaceWatch::start(config.data_dir.clone(), move |is_high| {
             pressed.send(RouterInput::Pressure(Pressure::Disk, is_high));
@@ -125,6 +137,8 @@ impl RouterRole {
             handle,
             peer_address,
             backup,
+            care,
+            _scrubs: scrubs,
             thread: Some(thread),
             log,
             log_seen: Instant::now(),
@@ -139,6 +153,11 @@ impl RouterRole {
     /// What a backup of this node is written from.
     pub(crate) fn backup_source(&self) -> backup::Source {
         self.backup.clone()
+    }
+
+    /// What this node is looked after by.
+    pub(crate) fn care(&self) -> Care {
+        self.care.clone()
     }
 
     pub(crate) fn handle(&self) -> &RouterHandle {
@@ -338,6 +357,7 @@ impl Plan {
         router_config.body_max = self.config.body_max;
         router_config.founders = self.founders(&opened.format);
         router_config.me = Some(self.me.clone());
+        router_config.retention = self.config.retention;
         let (now, wall) = (clock.now(), unix_millis());
         let router = Router::new(router_config, seed, now, wall, store, state.clone(), &replicas)
             .map_err(|e| Failure::runtime("recovery", e))?;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -232,6 +233,16 @@ impl Cluster {
     /// What a node's operations port says, if it answers.
     pub(crate) fn status(&self, node: usize) -> Option<Value> {
         status(self.address(node, "ops"))
+    }
+
+    /// A node's metrics.
+    pub(crate) fn metrics(&self, node: usize) -> String {
+        let ops = self.address(node, "ops");
+        let mut stream = TcpStream::connect(ops).expect("it listens");
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {ops}\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("text");
+        text
     }
 
     fn address(&self, node: usize, name: &str) -> &str {

@@ -32,5 +32,7 @@ mod user;
 pub use fatal::Fatal;
 pub use machines::{Applied, AppliedRow, FlushToken, applied, applied_row};
 pub use outcome::Outcome;
-pub use router::{ImportToken, Output, PeerMessage, Pressure, Router, RouterConfig, ViewId};
+pub use router::{
+    Checkpoint, ImportToken, Operation, Output, PeerMessage, Pressure, Router, RouterConfig, ViewId,
+};
 pub use state::{PREFIX_LEN, snapshot};

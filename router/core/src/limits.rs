@@ -169,6 +169,19 @@ pub const RETENTION_CHANNELS: usize = 32;
 
 /// Commands that one turn of retention proposes; applying one reads [`RETAIN_EVENTS_MAX`] events at most.
 pub const RETENTION_COMMANDS: usize = 8;
+
+/// Commands of retention that are queued or proposed on a node; above it a turn is left out.
+pub const RETENTION_UNDER_WAY_MAX: usize = 4 * RETENTION_COMMANDS;
+
+/// How often a turn of retention comes, milliseconds: 320 channels a second at a hundredth of the loop's time, a million
+/// in an hour; and at most 80 commands a second, 40,000 events.
+pub const RETENTION_PAUSE_MS: u64 = 100;
+
+/// A checkpoint that is not reached within this is given up,
+pub const CHECKPOINT_WAIT_MAX: core::time::Duration = core::time::Duration::from_secs(2);
+/// and one that is reached keeps later batches back for this at most.
+pub const CHECKPOINT_HOLD_MAX: core::time::Duration = core::time::Duration::from_secs(1);
+
 // ---- snapshots -------------------------------------------------------------------------------------------------------
 
 /// Snapshots that a node sends at the same time. Each holds a view of the state store open.

@@ -109,6 +109,8 @@ impl World {
             RouterOutput::OpenView { view, shard, replica } => self.open_view(node, view, shard, replica),
             RouterOutput::ReadView { view } => self.read_view_soon(node, view),
             RouterOutput::CloseView { view } => self.nodes[node].disk.close_view(view),
+            // Nobody asks.
+            RouterOutput::Operated { .. } | RouterOutput::Checkpoint { .. } => {}
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
             // The nodes of a run are always the same, and nobody asks for others.

@@ -222,6 +222,8 @@ impl Node {
                 | Output::CloseView { .. }
                 | Output::Import { .. }
                 | Output::Nodes { .. }
+                | Output::Operated { .. }
+                | Output::Checkpoint { .. }
                 | Output::MetaDone { .. } => {}
                 Output::Fatal { reason } => return Err(format!("the node stopped: {reason}")),
             }

@@ -211,6 +211,22 @@ impl Cluster {
         get(&self.nodes[node].ops, "/status")
     }
 
+    /// Asks something of a node's operations port.
+    pub(super) fn post(&self, node: usize, path: &str, body: &str) -> Result<String> {
+        let failed = |error: std::io::Error| format!("node {}{path}: {error}", node + 1);
+        let address = &self.nodes[node].ops;
+        let mut stream = TcpStream::connect(address).map_err(failed)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(failed)?;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close");
+        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).map_err(failed)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map_err(failed)?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+            _ => Err(format!("node {}{path}: {answer}", node + 1)),
+        }
+    }
+
     /// Shards that each node leads and serves.
     pub(super) fn serving(&self) -> Vec<u64> {
         let serving = |node| self.status(node).and_then(|view| view["router"]["serving"].as_u64());

@@ -10,15 +10,15 @@ use serde_json::json;
 
 use super::cluster::{Cluster, NODES};
 use super::disks::Disks;
+use super::end::end;
 use super::load::{Load, Plan};
 use super::{Options, Programs, Rng, space, unix_ms};
 use crate::Result;
-use crate::process;
-use crate::results;
 use crate::tally::Tally;
 
-/// How long a disk stays full.
-const FULL: Duration = Duration::from_secs(12);
+/// How long a disk stays full, and the load's schedule in seconds: by night, and in the short form.
+const LONG: (Duration, u64) = (Duration::from_secs(12), 45);
+const SHORT: (Duration, u64) = (Duration::from_secs(7), 20);
 
 /// Service within this while a majority has space, and after space came back.
 const TAKEOVER_MAX_MS: u64 = 5_000;
@@ -28,11 +28,17 @@ const BACK_MAX_MS: u64 = 30_000;
 const PAIRS: &str = "64";
 const RUN_ID: &str = "disk";
 
+/// Messages a second.
+const RATE: u64 = 640;
+
 const KINDS: [&str; 3] = ["leader", "another", "all"];
 
 struct Run {
     /// Which disk is the first to be full.
     seed: u64,
+    full: Duration,
+    /// Messages of a cycle, at [`RATE`].
+    messages: u64,
     cluster: Cluster,
     disks: Disks,
     loadgen: std::path::PathBuf,
@@ -50,8 +56,11 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     let mut cluster = Cluster::lay_out(&programs.throng, None)?;
     let disks = Disks::make(&mut cluster)?;
     cluster.launch()?;
+    let (full, seconds) = if options.keeps { LONG } else { SHORT };
     let mut run = Run {
         seed: options.seed,
+        full,
+        messages: RATE * seconds,
         cluster,
         disks,
         loadgen: programs.loadgen.clone(),
@@ -66,34 +75,27 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
             outcome = run.cycle(number, &mut rng);
         }
     }
-    if let Err(reason) = &outcome {
-        println!("chaos: {reason}");
-        run.tally += Tally::FAIL;
-    }
-    if options.keeps {
-        results::write(
-            "disk",
-            json!({
-                "seed": options.seed, "built_from": programs.commit, "cycles": run.cycles, "seconds": begin.elapsed().as_secs(),
-                "passed": run.tally.passed, "failed": run.tally.failed, "ended_early": outcome.err(),
-            }),
-        )?;
-    }
-    Ok(run.tally)
+    let figures = json!({ "cycles": run.cycles });
+    end("disk", options, &programs, begin, outcome, run.tally, figures)
 }
 
 impl Run {
     fn write_history(&self) -> Result<()> {
         let mut load = Command::new(&self.loadgen);
         load.args(["run", "messenger", "--quiet", "--warmup", "0s", "--pairs", PAIRS, "--run-id", RUN_ID]);
-        load.args(["--messages", "2000", "--rate", "1000"]);
+        load.args(["--messages", "2000", "--rate", "500"]);
         load.args(["--target", &format!("ws://{}", self.cluster.nodes[0].client)]);
-        process::run(load.arg("--key").arg(self.cluster.keys().join("token.pk8")))
+        let status = load.arg("--key").arg(self.cluster.keys().join("token.pk8")).status();
+        match status.map(|status| status.code()) {
+            // 6: it was late against its own schedule, on a machine that does other things. Nobody asks for its speed.
+            Ok(Some(0 | 6)) => Ok(()),
+            ended => Err(format!("the history was not written: {ended:?}")),
+        }
     }
 
     fn cycle(&mut self, number: usize, rng: &mut Rng) -> Result<()> {
         let kind = (number + self.seed as usize) % KINDS.len();
-        let plan = Plan { pairs: 1_000, messages: 640 * 45, rate: 640, copies: (1, 2) };
+        let plan = Plan { pairs: 1_000, messages: self.messages, rate: RATE, copies: (1, 2) };
         let load = Load::start_with(&self.loadgen, &self.cluster, &plan, &["--body", "4096"])?;
         thread::sleep(Duration::from_secs(1));
         let leader = self.cluster.first_leader();
@@ -108,7 +110,7 @@ impl Run {
         }
         load.timeline.watch(unix_ms() + 1);
         let acks = load.timeline.acks();
-        let ends = self.supervise(FULL, |_| false)?;
+        let ends = self.supervise(self.full, |_| false)?;
         let while_full = load.timeline.back_ms().map(|back| back.saturating_sub(full_ms));
         // A majority has space unless all are full: then what counts is that nothing wrong is acknowledged.
         let takeover_ok = kind == 2 || while_full.is_some_and(|ms| ms <= TAKEOVER_MAX_MS);

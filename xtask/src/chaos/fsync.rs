@@ -12,12 +12,12 @@ use serde_json::json;
 use super::cluster::{Cluster, NODES};
 use super::disk::supervise;
 use super::disks::Disks;
+use super::end::end;
 use super::load::{Load, Plan};
 use super::recovery::Recovery;
 use super::{Options, Programs, Rng, space, unix_ms, wait};
 use crate::Result;
 use crate::process;
-use crate::results;
 use crate::tally::Tally;
 
 /// Writes at every shard within this.
@@ -77,21 +77,11 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     println!("chaos: {} too late, {} nodes stayed although syncs failed", counts.late, counts.stayed);
     counts.tally += Tally::one(counts.late == 0);
     counts.tally += Tally::one(counts.stayed == 0);
-    if let Err(reason) = &outcome {
-        println!("chaos: {reason}");
-        counts.tally += Tally::FAIL;
-    }
-    if options.keeps {
-        results::write(
-            "fsync",
-            json!({
-                "seed": options.seed, "built_from": programs.commit, "failing": counts.failing.json(), "hung": counts.hung.json(),
-                "late": counts.late, "stayed": counts.stayed, "seconds": begin.elapsed().as_secs(),
-                "runs": counts.runs, "rounds": counts.rounds, "ended_early": outcome.err(),
-            }),
-        )?;
-    }
-    Ok(counts.tally)
+    let figures = json!({
+        "failing": counts.failing.json(), "hung": counts.hung.json(), "late": counts.late, "stayed": counts.stayed,
+        "runs": counts.runs, "rounds": counts.rounds,
+    });
+    end("fsync", options, &programs, begin, outcome, counts.tally, figures)
 }
 
 /// libfiu in front of the C library, told what to do through a pipe.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::cluster::{Cluster, NODES};
+use super::end::end;
 use super::load::{Load, Plan};
 use super::recovery::Recovery;
 use super::{Options, Programs, Rng, unix_ms, wait};
 use crate::Result;
-use crate::results;
 use crate::tally::Tally;
 
 /// systemd's `RestartSec`.
@@ -59,23 +59,12 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
     counts.service.iter().for_each(Recovery::print);
     counts.all.print();
     counts.tally += counts.all.check(options);
-    if let Err(reason) = &outcome {
-        println!("chaos: {reason}");
-        counts.tally += Tally::FAIL;
-    }
-    if options.keeps {
-        let [leader, all, other] = counts.kills;
-        results::write(
-            "kill",
-            json!({
-                "seed": options.seed, "built_from": programs.commit, "kills": { "leader": leader, "all": all, "other": other },
-                "seconds": begin.elapsed().as_secs(), "service_back": counts.all.json(),
-                "by_victim": counts.service.iter().map(Recovery::json).collect::<Vec<_>>(),
-                "rounds": counts.rounds, "ended_early": outcome.err(),
-            }),
-        )?;
-    }
-    Ok(counts.tally)
+    let [leader, all, other] = counts.kills;
+    let figures = json!({
+        "kills": { "leader": leader, "all": all, "other": other }, "service_back": counts.all.json(),
+        "by_victim": counts.service.iter().map(Recovery::json).collect::<Vec<_>>(), "rounds": counts.rounds,
+    });
+    end("kill", options, &programs, begin, outcome, counts.tally, figures)
 }
 
 impl Counts {

@@ -12,6 +12,7 @@ mod cluster;
 mod disk;
 mod disks;
 mod dup;
+mod end;
 mod flip;
 mod fsync;
 mod kill;
@@ -57,8 +58,8 @@ const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "dup", short: 12, long: 500, in_ci: true, run: dup::run },
     Campaign { name: "partition", short: 16, long: 64, in_ci: true, run: partition::run },
     Campaign { name: "flip", short: 50, long: 1_000, in_ci: true, run: flip::run },
-    Campaign { name: "disk", short: 3, long: 50, in_ci: false, run: disk::run },
-    Campaign { name: "fsync", short: 6, long: 200, in_ci: false, run: fsync::run },
+    Campaign { name: "disk", short: 3, long: 50, in_ci: true, run: disk::run },
+    Campaign { name: "fsync", short: 6, long: 200, in_ci: true, run: fsync::run },
 ];
 
 /// Seed unless told otherwise; a failure is repeated with the seed it printed.

@@ -32,6 +32,8 @@ impl<S: StateRead> Router<S> {
                 self.send_router(node, stored);
             }
             Waiter::Clear { dest, batch } => self.post_cleared(shard, dest, batch),
+            Waiter::Retention => self.retainer.settled(),
+            Waiter::Operator { ask } => self.operation_applied(ask, outcome),
         }
     }
 }

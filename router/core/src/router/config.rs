@@ -5,8 +5,8 @@ use core::time::Duration;
 use throng_wire::ids::{Epoch, NodeId};
 use throng_wire::limits::BODY_MAX_DEFAULT;
 
-use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_PAUSE_MS, OUTBOX_RESEND_MS};
-use crate::machines::MemoryLimits;
+use crate::limits::{FLUSH_AGE_MS, OUTBOX_LINGER_MS, OUTBOX_PAUSE_MS, OUTBOX_RESEND_MS, RETENTION_PAUSE_MS};
+use crate::machines::{MemoryLimits, Retention};
 use crate::meta::Registration;
 
 /// Configuration of a [`super::Router`].
@@ -35,6 +35,10 @@ pub struct RouterConfig {
     /// The nodes that the cluster was formatted with, for the first leader of the metadata group. Empty on a node that
     /// joined later.
     pub founders: Vec<(NodeId, Registration)>,
+    /// What channels keep, by class; what a leader goes by decides.
+    pub retention: Retention,
+    /// How often retention looks at the next few channels.
+    pub retention_pause: Duration,
 }
 
 impl RouterConfig {
@@ -52,6 +56,8 @@ impl RouterConfig {
             outbox_resend: Duration::from_millis(OUTBOX_RESEND_MS),
             me: None,
             founders: Vec::new(),
+            retention: Retention::default(),
+            retention_pause: Duration::from_millis(RETENTION_PAUSE_MS),
         }
     }
 }

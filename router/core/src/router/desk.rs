@@ -27,6 +27,10 @@ pub(super) enum Waiter {
     Inbox { node: NodeId, channels: ShardId, batch: u64 },
     /// This shard's outbox: rows that `dest` has stored are to be cleared.
     Clear { dest: ShardId, batch: u64 },
+    /// Retention on this node: a floor is to rise.
+    Retention,
+    /// An operator.
+    Operator { ask: u64 },
 }
 
 /// What waits for a read index.

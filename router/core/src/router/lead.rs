@@ -152,6 +152,8 @@ impl<S: StateRead> Router<S> {
             }
             // The sender repeats an update that nobody answers.
             Waiter::Inbox { .. } | Waiter::Clear { .. } => {}
+            Waiter::Retention => self.retainer.settled(),
+            Waiter::Operator { ask } => self.operated(*ask, Err(unavailable(leader))),
         }
     }
 

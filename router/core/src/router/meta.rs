@@ -343,7 +343,10 @@ impl<S: StateRead> Router<S> {
                     self.meta.moving.insert(shard);
                 }
             }
-            NextStep::HandOver(node) => self.store.transfer_leader(self.now, shard, node),
+            NextStep::HandOver(node) => {
+                // A node that cannot take it now is asked again.
+                let _ = self.store.transfer_leader(self.now, shard, node);
+            }
         }
         false
     }

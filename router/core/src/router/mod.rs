@@ -17,6 +17,7 @@
 //! **Time.** `now` paces timers; the wall clock ([`Router::handle_wall_clock`]) is only ever written into entries.
 
 mod answer;
+mod checkpoint;
 mod commands;
 mod config;
 mod desk;
@@ -24,10 +25,12 @@ mod fanout;
 mod flights;
 mod lead;
 mod meta;
+mod operate;
 mod output;
 mod post;
 mod reads;
 mod registry;
+mod retain;
 mod transfer;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -48,7 +51,9 @@ use crate::limits;
 use crate::machines::{Applied, FlushToken, Machines, MemoryUse, copies, next_replica};
 use crate::outcome::Outcome;
 
+pub use checkpoint::Checkpoint;
 pub use config::RouterConfig;
+pub use operate::Operation;
 pub use output::{Output, PeerMessage};
 pub use transfer::{ImportToken, ViewId};
 
@@ -57,6 +62,7 @@ use fanout::Fanout;
 use flights::Flights;
 use meta::MetaDesk;
 use post::Post;
+use retain::Retainer;
 use transfer::Transfers;
 
 /// The router of a node. See the [module](self) for the calling order.
@@ -71,6 +77,8 @@ pub struct Router<S> {
     post: Post,
     transfers: Transfers,
     meta: MetaDesk,
+    retainer: Retainer,
+    checkpoint: Option<checkpoint::Awaited>,
     /// Shards whose desk has something to propose or to ask.
     busy: BTreeSet<ShardId>,
     /// Shards for whose desk the store had no room,
@@ -114,6 +122,8 @@ pub struct RouterStats {
     pub commands: usize,
     /// What the machines hold in memory.
     pub memory: MemoryUse,
+    /// Commands that retention has proposed here.
+    pub retentions: u64,
 }
 
 /// How long desks wait that the store had no room for.
@@ -161,6 +171,8 @@ impl<S: StateRead> Router<S> {
             post: Post::new(seed),
             transfers: Transfers::new(seed, next_replica),
             meta: MetaDesk::default(),
+            retainer: Retainer::new(&config, now),
+            checkpoint: None,
             busy: BTreeSet::new(),
             blocked: BTreeSet::new(),
             retry_at: None,
@@ -306,6 +318,10 @@ impl<S: StateRead> Router<S> {
         }
         self.post_due();
         self.meta_due();
+        self.checkpoint_due();
+        if let Err(reason) = self.retention_turn() {
+            return self.stop(reason);
+        }
         if let Err(reason) = self.transfers_due() {
             self.stop(reason);
         }
@@ -316,8 +332,8 @@ impl<S: StateRead> Router<S> {
         if self.is_stopped {
             return None;
         }
-        let flush =
-            self.dirty_since.filter(|_| self.machines.may_cut()).map(|since| since + self.config.flush_age);
+        let may_cut = self.machines.may_cut() && !self.is_cut_held();
+        let flush = self.dirty_since.filter(|_| may_cut).map(|since| since + self.config.flush_age);
         [
             self.store.poll_timeout(),
             self.retry_at,
@@ -325,6 +341,8 @@ impl<S: StateRead> Router<S> {
             self.post.poll_timeout(),
             self.transfers.poll_timeout(),
             self.meta_timeout(),
+            self.retainer.poll_timeout(),
+            self.checkpoint_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -353,12 +371,6 @@ impl<S: StateRead> Router<S> {
         &self.store
     }
 
-    /// Hands leadership of a shard to another node, as an operator asks.
-    pub fn transfer_leader(&mut self, now: Instant, shard: ShardId, to: NodeId) {
-        self.advance(now);
-        self.store.transfer_leader(now, shard, to);
-    }
-
     /// Gives all leaderships away: the node is about to stop.
     pub fn retire(&mut self, now: Instant) {
         self.advance(now);
@@ -375,7 +387,14 @@ impl<S: StateRead> Router<S> {
         let (sessions, registry_bytes) = self.fanout.sessions();
         let subscriptions = self.fanout.subscriptions();
         let (commands, memory) = (self.flights.len(), self.machines.memory());
-        RouterStats { sessions, registry_bytes, subscriptions, commands, memory }
+        RouterStats {
+            sessions,
+            registry_bytes,
+            subscriptions,
+            commands,
+            memory,
+            retentions: self.retainer.proposed(),
+        }
     }
 
     fn advance(&mut self, now: Instant) {
@@ -469,6 +488,7 @@ impl<S: StateRead> Router<S> {
             self.answer_all(shard, waiters);
         }
         self.store.handle_applied(self.now, shard, entry.index);
+        self.look_at_checkpoint(shard);
         if !self.is_meta(shard) {
             self.post_soon(shard);
         }
@@ -497,14 +517,19 @@ impl<S: StateRead> Router<S> {
         let since = *self.dirty_since.get_or_insert(self.now);
         let due =
             self.is_flush_wanted || self.machines.wants_flush() || self.now >= since + self.config.flush_age;
-        if !due || !self.machines.may_cut() {
+        if !due || !self.machines.may_cut() || self.is_cut_held() {
             return false;
         }
+        self.cut();
+        true
+    }
+
+    /// Cuts a flush batch. The caller has asked whether one may be cut.
+    fn cut(&mut self) {
         let (token, batch) = self.machines.cut();
         self.dirty_since = None;
         self.is_flush_wanted = false;
         self.output(Output::Flush { token, batch });
-        true
     }
 }
 

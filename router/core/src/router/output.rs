@@ -6,13 +6,14 @@ use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::state::WriteBatch;
 use throng_storage_core::store::PersistToken;
 use throng_wire::ids::{NodeId, ShardId};
-use throng_wire::link::{GatewayId, ToGateway};
+use throng_wire::link::{GatewayId, Refusal, ToGateway};
 use throng_wire::peer::{RaftBatch, RouterMessage, SnapshotMessage};
 
 use crate::fatal::Fatal;
 use crate::machines::FlushToken;
 use crate::meta::{MetaDone, MetaError};
 
+use super::checkpoint::Checkpoint;
 use super::transfer::{ImportToken, ViewId};
 
 /// Effects, in the order in which they are to begin. What goes to one gateway stays in order.
@@ -98,6 +99,20 @@ pub enum Output {
         ticket: u64,
         /// The outcome.
         result: Result<MetaDone, MetaError>,
+    },
+    /// What an operator asked for is done, or refused.
+    Operated {
+        /// Which question.
+        ask: u64,
+        /// Done; or why not.
+        result: Result<(), Refusal>,
+    },
+    /// What became of a checkpoint. The batch that it is about is handed out before.
+    Checkpoint {
+        /// Which question.
+        ask: u64,
+        /// What became of it.
+        outcome: Checkpoint,
     },
     /// The node must stop; nothing follows.
     Fatal {

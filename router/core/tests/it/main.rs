@@ -5,6 +5,7 @@ mod copies;
 mod dedup;
 mod harness;
 mod inbox;
+mod keeping;
 mod members;
 mod membership;
 mod model;

@@ -1,6 +1,6 @@
 //! Routers end to end: one node, then three.
 
-use throng_router_core::PeerMessage;
+use throng_router_core::{Operation, PeerMessage};
 use throng_wire::code::Code;
 use throng_wire::event::EventKind;
 use throng_wire::frame::{ChannelClass, Freshness, SyncEntry};
@@ -462,7 +462,7 @@ fn lost_inbox_updates_and_lost_answers_are_made_good() {
     for shard in 0..8 {
         let leader = world.leader(ShardId(shard));
         let (to, now) = (NodeId(u64::from(shard) % 3 + 1), world.now);
-        world.node(leader).router.transfer_leader(now, ShardId(shard), to);
+        world.node(leader).router.handle_operation(now, 1, Operation::Transfer { shard: ShardId(shard), to });
         world.pass_ms(300);
     }
     let members: Vec<u8> = (1..=9).collect();

@@ -8,7 +8,7 @@ use throng_router_core::machines::first_replicas;
 use throng_router_core::meta::{JoinId, MetaDone, MetaError, Registration, Versions};
 use throng_router_core::router::RouterConfig;
 use throng_router_core::snapshot::{Cursor, next_chunk};
-use throng_router_core::{Output, PeerMessage, Router, ViewId, applied};
+use throng_router_core::{Checkpoint, Output, PeerMessage, Router, ViewId, applied};
 use throng_storage_core::entry::{Entry, HardState, Record};
 use throng_storage_core::state::{MemState, StateWrite};
 use throng_storage_core::store::limits::NO_REPLICA;
@@ -25,7 +25,7 @@ pub(crate) const GATEWAY: GatewayId = GatewayId(77);
 /// One node with its disks.
 pub(crate) struct Node {
     pub(crate) router: Router<Disk>,
-    disk: Disk,
+    pub(crate) disk: Disk,
     log: BTreeMap<ShardId, (HardState, Vec<Entry>)>,
     /// What gateways got, in order.
     pub(crate) heard: Vec<(GatewayId, ToGateway)>,
@@ -34,6 +34,9 @@ pub(crate) struct Node {
     pub(crate) log_hangs: bool,
     held: Option<PersistToken>,
     pub(crate) flushes: usize,
+    /// What operators were told.
+    pub(crate) operated: Vec<(u64, Result<(), Refusal>)>,
+    pub(crate) checkpoints: Vec<(u64, Checkpoint)>,
     views: BTreeMap<ViewId, (MemState, ShardId, u32, Option<Cursor>)>,
     /// The nodes that it was told of last,
     pub(crate) nodes: Vec<u64>,
@@ -131,6 +134,8 @@ impl World {
             log_hangs: false,
             held: None,
             flushes: 0,
+            operated: vec![],
+            checkpoints: vec![],
             views: BTreeMap::new(),
             nodes: Vec::new(),
             done: BTreeMap::new(),
@@ -223,6 +228,8 @@ impl World {
                 Output::ToGateway { gateway, message } => node.heard.push((gateway, message)),
                 Output::Nodes { nodes } => node.nodes = nodes.iter().map(|(node, _)| node.0).collect(),
                 Output::MetaDone { ticket, result } => drop(node.done.insert(ticket, result)),
+                Output::Operated { ask, result } => node.operated.push((ask, result)),
+                Output::Checkpoint { ask, outcome } => node.checkpoints.push((ask, outcome)),
                 Output::Fatal { reason } => node.fatal = Some(reason.to_string()),
             }
         }

@@ -397,18 +397,21 @@ impl Store {
     }
 
     /// Hands leadership of a shard to another node as soon as the open proposals are answered; until then proposals
-    /// are `Busy`. Nothing happens if this node does not lead it, and leadership stays if the other does not answer.
-    pub fn transfer_leader(&mut self, now: Instant, shard: ShardId, to: NodeId) {
+    /// are `Busy`. False, and nothing happens, if this node does not lead it, hands it over already or the other has no
+    /// vote; leadership stays if the other does not answer.
+    pub fn transfer_leader(&mut self, now: Instant, shard: ShardId, to: NodeId) -> bool {
         self.advance(now);
-        self.begin_hand_over(shard, to);
+        self.begin_hand_over(shard, to)
     }
 
-    fn begin_hand_over(&mut self, shard: ShardId, to: NodeId) {
+    fn begin_hand_over(&mut self, shard: ShardId, to: NodeId) -> bool {
         let until = self.now + limits::DRAIN_MAX;
-        if self.group_mut(shard).begin_hand_over(to, until) {
+        let begun = self.group_mut(shard).begin_hand_over(to, until);
+        if begun {
             self.stats.transfers += 1;
             self.touch(shard);
         }
+        begun
     }
 
     /// The next effect to carry out.
