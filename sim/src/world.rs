@@ -6,6 +6,7 @@ mod disks;
 mod links;
 mod nodes;
 mod reading;
+mod rows;
 mod trace;
 mod trouble;
 
@@ -376,6 +377,9 @@ impl World {
             self.model.finish(&followers);
             let unequal = self.unequal_replicas();
             self.model.violations.extend(unequal);
+        }
+        if self.model.violations.is_empty() {
+            self.check_rows();
         }
         for node in 0..self.nodes.len() {
             self.close_books(node);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use throng_base::Rng;
+use throng_base::planted::{Bug, is_planted};
 use throng_storage_core::log::{BLOCK, Generation, LogId, SegmentHeader};
 
 /// Released segments whose files wait to be used again; more are removed.
@@ -42,7 +43,9 @@ impl Platter {
         let old = self.free.pop_front().and_then(|old| self.segments.remove(&old));
         self.recycled += u64::from(old.is_some());
         let mut bytes = old.unwrap_or_else(|| vec![0; self.capacity]);
-        bytes.fill(0);
+        if !is_planted(Bug::StaleBytesParsed) {
+            bytes.fill(0);
+        }
         let (log, capacity, begin) = (self.log, self.capacity as u64, self.begin);
         let header = SegmentHeader { log, generation, capacity, begin };
         bytes[..BLOCK].copy_from_slice(&header.encode());
