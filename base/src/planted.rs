@@ -52,11 +52,25 @@ pub enum Bug {
     TornCommitAccepted,
     /// A flush leaves out the events themselves.
     EventsNotFlushed,
+    /// A snapshot leaves out the dedup records.
+    DedupNotInSnapshot,
+    /// A segment is used again as it is, and recovery takes whatever intact commit it finds there.
+    StaleBytesParsed,
+    /// The log drops entries as soon as they are applied, before the flush that covers them.
+    LogCutBeforeFlush,
+    /// A start takes a commit index that is below what the state has applied, and hands entries out again.
+    CommitBehindApplied,
+    /// A snapshot that failed is never reported to raft.
+    SnapshotNotReported,
+    /// Recovery goes on behind a damaged commit as if it had never been.
+    DamagedCommitSkipped,
+    /// A replica deletes old events on its own, without a command in the log.
+    RetentionWithoutCommand,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 29] = [
         Self::NoFsync,
         Self::AckBeforeQuorum,
         Self::HardStateAfterSend,
@@ -79,6 +93,13 @@ impl Bug {
         Self::DuplicateAnsweredWithHead,
         Self::TornCommitAccepted,
         Self::EventsNotFlushed,
+        Self::DedupNotInSnapshot,
+        Self::StaleBytesParsed,
+        Self::LogCutBeforeFlush,
+        Self::CommitBehindApplied,
+        Self::SnapshotNotReported,
+        Self::DamagedCommitSkipped,
+        Self::RetentionWithoutCommand,
     ];
 }
 

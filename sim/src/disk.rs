@@ -3,9 +3,10 @@
 
 mod log;
 mod platter;
+mod reading;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -53,6 +54,8 @@ pub(crate) struct Disk {
     pub(crate) log: LogDisk,
     /// Views of the state that the process holds open.
     views: BTreeMap<ViewId, View>,
+    /// Rows of snapshots that wait to be written, oldest first; with a flag, everything is to be flushed as well.
+    imports: VecDeque<(WriteBatch, bool)>,
 }
 
 /// The state as of one moment.
@@ -64,11 +67,11 @@ struct View {
 }
 
 /// Small, so that snapshots have many chunks.
-const VIEW_CHUNK_BYTES: usize = 2_000;
+const VIEW_CHUNK_BYTES: usize = 500;
 
 impl Disk {
     pub(crate) fn new(log: LogDisk) -> Self {
-        Self { state: SharedState::default(), log, views: BTreeMap::new() }
+        Self { state: SharedState::default(), log, views: BTreeMap::new(), imports: VecDeque::new() }
     }
 
     pub(crate) fn write_state(&mut self, batch: &WriteBatch) {
@@ -85,6 +88,20 @@ impl Disk {
 
     pub(crate) fn flush_state(&mut self) {
         self.state.0.borrow_mut().flush().expect("memory flushes");
+    }
+
+    /// Takes rows of a snapshot, to be written by [`Disk::write_import`].
+    pub(crate) fn queue_import(&mut self, batch: WriteBatch, flush: bool) {
+        self.imports.push_back((batch, flush));
+    }
+
+    /// Writes the oldest rows that wait, and flushes if that was asked for.
+    pub(crate) fn write_import(&mut self) {
+        let Some((batch, flush)) = self.imports.pop_front() else { return };
+        self.write_state(&batch);
+        if flush {
+            self.flush_state();
+        }
     }
 
     /// Opens a view of the state as it is written; what the shard's row says in it.
@@ -116,6 +133,7 @@ impl Disk {
     /// The process is gone: of what was not flushed the first `batches` survive.
     pub(crate) fn crash_state(&mut self, batches: usize) {
         self.views.clear();
+        self.imports.clear();
         // A new allocation: the machines of the dead process must not see the future of the disk.
         let mut state = self.state.0.borrow().clone();
         state.crash_keeping(batches);

@@ -27,8 +27,14 @@ pub struct FaultPlan {
     pub lost_write: u32,
     /// On that node: writes that land elsewhere.
     pub misdirected: u32,
-    /// On that node: crashes during which bits flip.
+    /// On that node: crashes during which bits flip; and a hundredth of it, writes behind which one does.
     pub flip: u32,
+    /// Chunks of a view that cannot be read, so that the snapshot is given up.
+    pub view_error: u32,
+    /// Entries per group that the log keeps for followers that are behind; who lacks more gets a snapshot.
+    pub keep_entries: u64,
+    /// Segments of the log beyond which nothing is kept for them.
+    pub keep_segments: u64,
     /// Mean time between crashes of any node; none if zero. One in ten stops all nodes at once.
     pub crash_every: Duration,
     /// Mean time between pauses of a node for up to 5 s, after which it catches up; none if zero.
@@ -50,6 +56,13 @@ impl FaultPlan {
     pub fn draw(rng: &mut Rng) -> Self {
         let ms = Duration::from_millis;
         let damage = rng.chance(300_000);
+        // What is damaged shows when it is read, so a damaged log is kept more often.
+        let keep_entries = match rng.below(10) * u64::from(!damage || rng.chance(400_000)) {
+            0 => u64::MAX,
+            1..=4 => rng.between(5, 60),
+            _ => rng.between(0, 5),
+        };
+        let keep_segments = if rng.chance(500_000) { u64::MAX } else { rng.between(2, 6) };
         let mut sometimes = |chance: u32, low: u64, high: u64| {
             let value = rng.between(low, high);
             if rng.chance(chance) { value } else { 0 }
@@ -63,9 +76,12 @@ impl FaultPlan {
             hang: sometimes(200_000, 100, 5_000) as u32,
             write_error: sometimes(200_000, 100, 5_000) as u32,
             damage,
-            lost_write: sometimes(500_000, 500, 20_000) as u32,
+            lost_write: sometimes(500_000, 500, 40_000) as u32,
             misdirected: sometimes(500_000, 500, 20_000) as u32,
-            flip: sometimes(500_000, 100_000, 900_000) as u32,
+            flip: sometimes(700_000, 100_000, 900_000) as u32,
+            view_error: sometimes(300_000, 1_000, 300_000) as u32,
+            keep_entries,
+            keep_segments,
             crash_every: ms(sometimes(700_000, 500, 4_000)),
             pause_every: ms(sometimes(400_000, 300, 4_000)),
             partition_every: ms(sometimes(600_000, 500, 4_000)),
@@ -90,6 +106,9 @@ impl FaultPlan {
             lost_write: 0,
             misdirected: 0,
             flip: 0,
+            view_error: 0,
+            keep_entries: u64::MAX,
+            keep_segments: u64::MAX,
             crash_every: Duration::ZERO,
             pause_every: Duration::ZERO,
             partition_every: Duration::ZERO,
@@ -167,6 +186,22 @@ counts! {
     misdirected: "misdirected writes",
     /// Bits flipped at rest.
     flips: "bit flips",
+    /// Times a group's log forgot entries.
+    truncations: "truncations",
+    /// Segments of the log that were used again.
+    recycled: "segments recycled",
+    /// Times the log was longer than it should be.
+    pressed: "log over budget",
+    /// Snapshots offered to a replica.
+    snapshots_sent: "snapshots sent",
+    /// Snapshots that became a group's state.
+    snapshots_restored: "snapshots restored",
+    /// Snapshots offered that came to nothing.
+    snapshots_failed: "snapshots failed",
+    /// Views of the state that broke.
+    views_lost: "views lost",
+    /// Copies that a crash left in the middle of their arrival.
+    half_copies: "half copies left by a crash",
     /// Entries that could not be read back; the node ended.
     read_errors: "failed reads",
     /// Replicas that refused to start because their log was damaged.
@@ -180,8 +215,8 @@ counts! {
 }
 
 impl FaultCounts {
-    /// Faults that somebody or something caused; consequences (what a crash lost, what was refused) are not counted
-    /// again.
+    /// Faults that somebody or something caused; consequences (what a crash lost, what was refused, snapshots) are not
+    /// counted again.
     pub fn total(&self) -> u64 {
         let consequences = [
             self.unsynced_commits,
@@ -189,6 +224,13 @@ impl FaultCounts {
             self.refused_starts,
             self.read_errors,
             self.blackouts,
+            self.truncations,
+            self.recycled,
+            self.pressed,
+            self.snapshots_sent,
+            self.snapshots_restored,
+            self.snapshots_failed,
+            self.half_copies,
         ];
         let all: u64 = self.named().iter().map(|(_, count)| count).sum();
         all - consequences.iter().sum::<u64>()

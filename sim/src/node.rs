@@ -1,15 +1,18 @@
 //! One process of the cluster: router and gateway machines over a disk, on virtual time.
 
+use std::collections::BTreeMap;
+
 use throng_base::{Instant, Rng};
 use throng_gateway_core::{Gateway, GatewayConfig};
-use throng_router_core::machines::first_replicas;
+use throng_router_core::machines::copies;
 use throng_router_core::{Router, RouterConfig, applied};
 use throng_storage_core::log::{BLOCK, LogId};
-use throng_storage_core::store::{Store, StoreConfig};
+use throng_storage_core::store::{RecoveredGroup, Store, StoreConfig};
 use throng_wire::link::GatewayId;
 use throng_wire::{Epoch, NodeId, ShardId};
 
 use crate::disk::{Disk, LogDisk, SharedState};
+use crate::faults::FaultPlan;
 
 /// Unix time at the start of every run.
 const WALL_START_MS: u64 = 1_800_000_000_000;
@@ -62,13 +65,19 @@ pub(crate) struct Node {
     pub(crate) paused_until: Instant,
     /// No flush ends before this: flushes end in order.
     pub(crate) flushed_until: Instant,
+    /// The same for rows of snapshots.
+    pub(crate) imported_until: Instant,
+    /// Snapshots offered from here, by stream: whether the receiver has answered that it has all.
+    pub(crate) offers: BTreeMap<u64, bool>,
+    /// When the log may be found too long again.
+    pub(crate) pressed_until: Instant,
     /// Its log is damaged: it refuses to start.
     pub(crate) is_refused: bool,
 }
 
 impl Node {
     pub(crate) fn new(id: NodeId, shards: u32, rng: &mut Rng) -> Self {
-        let capacity = BLOCK << rng.between(7, 9); // 512 KiB to 2 MiB
+        let capacity = BLOCK << rng.between(5, 9); // 128 KiB to 2 MiB
         Self {
             id,
             disk: Disk::new(LogDisk::new(LogId(rng.next_u64()), shards, capacity)),
@@ -78,6 +87,9 @@ impl Node {
             drift_ppm: 0,
             paused_until: Instant::ZERO,
             flushed_until: Instant::ZERO,
+            imported_until: Instant::ZERO,
+            offers: BTreeMap::new(),
+            pressed_until: Instant::ZERO,
             is_refused: false,
         }
     }
@@ -95,7 +107,8 @@ impl Node {
         (WALL_START_MS + self.local(now).as_millis()).saturating_add_signed(self.wall_offset_ms)
     }
 
-    /// Starts the process from what the disk holds.
+    /// Starts the process from what the disk holds. Returns how many copies of shards a crash had left in the middle of
+    /// their arrival.
     ///
     /// # Errors
     /// One sentence if the disk's contents are refused.
@@ -104,35 +117,42 @@ impl Node {
         now: Instant,
         voters: &[NodeId],
         shards: u32,
+        plan: &FaultPlan,
         rng: &mut Rng,
-    ) -> Result<(), String> {
+    ) -> Result<u64, String> {
         self.life += 1;
         let (seed, local) = (rng.next_u64(), self.local(now));
         let state = self.disk.state.clone();
         self.disk.log.recover()?;
-        let groups = (0..shards)
-            .map(ShardId)
-            .map(|shard| {
-                let at = applied(&state, shard, shard.0).expect("memory can be read");
-                self.disk.log.recovered(shard, at.index, at.term)
-            })
-            .collect();
+        let (mut groups, mut replicas) = (Vec::new(), Vec::new());
+        for shard in (0..shards).map(ShardId) {
+            // Without a mark it is the first copy, which has the shard's own number.
+            let replica = self.disk.log.mark(shard).map_or(shard.0, |mark| mark.replica);
+            let row = applied(&state, shard, replica).expect("memory can be read");
+            let group = self.disk.log.recovered(shard, row.index, row.term);
+            groups.push(RecoveredGroup { conf: row.conf, ..group });
+            replicas.push(replica);
+        }
+        let stored = copies(&state).expect("memory can be read");
+        let half = stored.iter().filter(|copy| copy.shard.is_none() && !replicas.contains(&copy.replica));
+        let half = half.count() as u64;
         let mut config = StoreConfig::new(self.id, voters.to_vec(), shards);
-        // Small enough that followers sometimes need the log.
-        config.tail_bytes_max = rng.between(1_000, 100_000) as usize;
+        // Small enough that followers sometimes need the log, and sometimes more than it has.
+        config.tail_bytes_max = if rng.chance(500_000) { 200 } else { 1 << rng.between(10, 17) };
+        config.log_keep_entries = plan.keep_entries;
         let log = Box::new(self.disk.log.reader());
         let store = Store::new(config, seed, local, groups, log).map_err(|error| error.to_string())?;
         let mut config = RouterConfig::new(self.id, shards, Epoch(1));
         config.flush_age = core::time::Duration::from_millis(rng.between(20, 1_000));
         let wall = self.wall_ms(now);
-        let router = Router::new(config, seed, local, wall, store, state, &first_replicas(shards))
-            .expect("memory can be read");
+        let router = Router::new(config, seed, local, wall, store, state, &replicas)
+            .map_err(|error| error.to_string())?;
         let config = GatewayConfig { shards, ..GatewayConfig::default() };
         let mut gateway = Gateway::new(config, rng.next_u64(), local);
         gateway.handle_wall_clock(local, wall);
         let gateway_id = GatewayId(rng.next_u64());
-        self.flushed_until = now;
+        (self.flushed_until, self.imported_until) = (now, now);
         self.process = Some(Process { router, gateway, gateway_id, timer_at: None });
-        Ok(())
+        Ok(half)
     }
 }

@@ -6,6 +6,7 @@ mod disks;
 mod links;
 mod nodes;
 mod reading;
+mod rows;
 mod trace;
 mod trouble;
 
@@ -14,9 +15,9 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use throng_base::{Instant, Key, Rng};
-use throng_router_core::{AppliedRow, FlushToken, ImportToken, PeerMessage, ViewId};
+use throng_router_core::{FlushToken, ImportToken, PeerMessage, ViewId};
 use throng_wire::link::{ToGateway, ToRouter};
-use throng_wire::{ChannelId, NodeId};
+use throng_wire::{ChannelId, NodeId, ShardId};
 
 use crate::actor::{Actor, Guest};
 use crate::check::{History, Model};
@@ -115,8 +116,8 @@ pub(crate) enum Event {
     ActorTimer { actor: usize, at: Instant },
     Written { node: usize, life: u32 },
     Flushed { node: usize, life: u32, token: FlushToken },
-    Imported { node: usize, life: u32, token: ImportToken, flush: bool },
-    ViewOpened { node: usize, life: u32, view: ViewId, row: AppliedRow },
+    Imported { node: usize, life: u32, token: ImportToken },
+    ViewOpened { node: usize, life: u32, view: ViewId, shard: ShardId, replica: u32 },
     ViewRead { node: usize, life: u32, view: ViewId },
     Peer { from: usize, to: usize, message: PeerMessage },
     LinkTry { gateway: usize, router: usize, epoch: u64 },
@@ -318,8 +319,10 @@ impl World {
             Event::ActorTimer { actor, at } => self.actor_timer(actor, at),
             Event::Written { node, life } => self.written(node, life),
             Event::Flushed { node, life, token } => self.flushed(node, life, token),
-            Event::Imported { node, life, token, flush } => self.imported(node, life, token, flush),
-            Event::ViewOpened { node, life, view, row } => self.view_opened(node, life, view, row),
+            Event::Imported { node, life, token } => self.imported(node, life, token),
+            Event::ViewOpened { node, life, view, shard, replica } => {
+                self.view_opened(node, life, view, shard, replica);
+            }
             Event::ViewRead { node, life, view } => self.view_read(node, life, view),
             Event::Peer { from, to, message } => self.peer_arrives(from, to, message),
             Event::LinkTry { gateway, router, epoch } => self.link_try(gateway, router, epoch),
@@ -374,6 +377,13 @@ impl World {
             self.model.finish(&followers);
             let unequal = self.unequal_replicas();
             self.model.violations.extend(unequal);
+        }
+        if self.model.violations.is_empty() {
+            self.check_rows();
+        }
+        for node in 0..self.nodes.len() {
+            self.close_books(node);
+            self.faults.recycled += self.nodes[node].disk.log.recycled();
         }
         let (acked, deliveries) = (self.model.acked_sends(), self.model.deliveries());
         let (history, violations) = self.model.into_history();

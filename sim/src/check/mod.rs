@@ -49,8 +49,10 @@ pub struct Model {
     inboxes: BTreeMap<(usize, usize), u64>,
     /// By (client, channel), for members that were removed for good: the highest number they were shown.
     seen: BTreeMap<(usize, usize), u64>,
-    /// By (client, channel): where the log says that the member was removed.
+    /// By (client, channel): where the log says that the member was removed, and never added again.
     removed: BTreeMap<(usize, usize), u64>,
+    /// By (client, channel): where the log says that the member was added last.
+    joined: BTreeMap<(usize, usize), u64>,
     /// By (client, request).
     queries: BTreeMap<(usize, u64), Query>,
     history: History,
@@ -129,9 +131,21 @@ impl Model {
         }
     }
 
-    /// The log says that a member, who never comes back, was removed at this number.
+    /// The log says that a member was removed at this number.
     pub fn removed(&mut self, client: usize, channel: usize, seq: u64) {
-        self.removed.insert((client, channel), seq);
+        let joined = self.joined.get(&(client, channel)).copied().unwrap_or(0);
+        if joined < seq {
+            self.removed.insert((client, channel), seq);
+        }
+    }
+
+    /// The log says that a member was added at this number; perhaps once more, by a request that nobody waited for any
+    /// more.
+    pub fn joined(&mut self, client: usize, channel: usize, seq: u64) {
+        let joined = self.joined.entry((client, channel)).or_default();
+        *joined = (*joined).max(seq);
+        let newest = *joined;
+        self.removed.retain(|who, at| *who != (client, channel) || *at > newest);
     }
 
     /// A client's inbox names the head of a channel.

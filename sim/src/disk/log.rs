@@ -1,43 +1,39 @@
 //! The log of one node on its simulated disk, driven as the log thread drives the real one: whatever is queued becomes
-//! one commit, one write, one sync; the next begins when it has ended.
+//! one commit, one write, one sync; the next begins when it has ended. Truncations take effect behind the commit that
+//! they were queued with: when the oldest segments hold nothing that is needed, what must be kept of them is written at
+//! the head, the last of these commits states the new begin, and then their files are used again.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use throng_base::Rng;
 use throng_base::planted::{Bug, is_planted};
-use throng_storage_core::entry::{Entry, Record};
+use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::log::{
-    Appender, BLOCK, Contents, Generation, LogId, Recovery, Staged, Tail, commit, record,
+    Appender, BLOCK, Contents, Generation, LogId, Recovery, Staged, Tail, commit,
 };
-use throng_storage_core::store::{LogRead, LogReadError, PersistToken, RecoveredGroup, TermRun};
+use throng_storage_core::store::PersistToken;
 use throng_wire::ids::ShardId;
 
 use super::platter::{Platter, Spot};
+use super::reading::{Shared, SharedLog};
 
-/// Entries below the applied index that a restart keeps in memory.
-const TAIL_ENTRIES: u64 = 4;
-
-/// What readers and the writer share. A mutex only because readers must be `Send`; nobody else is there.
-#[derive(Debug)]
-struct Shared {
-    platter: Platter,
-    contents: Contents,
-    /// A read failed: as final as a failed write.
-    is_unreadable: bool,
+/// What is queued for the log at once.
+#[derive(Debug, Default)]
+struct Job {
+    token: Option<PersistToken>,
+    records: Vec<Record>,
+    truncations: Vec<(ShardId, Mark)>,
+    /// The log begins here, as these records say; they may be none.
+    begins_at: Option<Generation>,
 }
-
-/// The log as the store reads it.
-#[derive(Clone, Debug)]
-pub(crate) struct SharedLog(Arc<Mutex<Shared>>);
 
 /// A commit on its way to the disk.
 #[derive(Debug)]
 struct Writing {
-    token: PersistToken,
     staged: Staged,
     bytes: Vec<u8>,
-    records: Vec<Record>,
+    job: Job,
 }
 
 /// How a write ends.
@@ -54,10 +50,16 @@ pub(crate) enum WriteEnd {
 /// The log of one node.
 #[derive(Debug)]
 pub(crate) struct LogDisk {
-    shards: u32,
-    shared: SharedLog,
+    pub(super) shards: u32,
+    pub(super) shared: SharedLog,
     appender: Option<Appender>,
-    queue: VecDeque<(PersistToken, Vec<Record>)>,
+    queue: VecDeque<Job>,
+    /// Commits that come before whatever is queued.
+    due: VecDeque<Job>,
+    /// Truncations of entries that are committed, but not yet written here, by shard.
+    later: Vec<(ShardId, Mark)>,
+    /// Whether a segment was begun since the log's begin was looked at.
+    rotated: bool,
     writing: Option<Writing>,
     /// A write that the disk lost, while it is the newest: a crash right behind it could not be told from a crash
     /// before it by anybody who reads this log alone, so then the disk did write it after all.
@@ -67,7 +69,7 @@ pub(crate) struct LogDisk {
     /// Hard states that a planted bug writes one commit late.
     late: Vec<Record>,
     /// The log ended in bytes that are no commit.
-    is_suspect: bool,
+    pub(super) is_suspect: bool,
 }
 
 impl LogDisk {
@@ -79,6 +81,9 @@ impl LogDisk {
             shared: SharedLog(Arc::new(Mutex::new(shared))),
             appender: None,
             queue: VecDeque::new(),
+            due: VecDeque::new(),
+            later: Vec::new(),
+            rotated: false,
             writing: None,
             lost: None,
             newest: None,
@@ -109,6 +114,7 @@ impl LogDisk {
         let recovered = recovery.finish().map_err(|error| error.to_string())?.expect("a log has a segment");
         contents.complete()?;
         let (end, tail) = (recovered.end, recovered.tail);
+        shared.platter.recovered(recovered.segments.begin().generation);
         shared.platter.prepare(end.generation.next());
         shared.contents = contents;
         drop(shared);
@@ -117,74 +123,119 @@ impl LogDisk {
         Ok(tail)
     }
 
-    /// What the store starts from, after [`LogDisk::recover`].
-    pub(crate) fn recovered(&self, shard: ShardId, applied: u64, applied_term: u64) -> RecoveredGroup {
-        let shared = self.shared.lock();
-        let hard_state = shared.contents.hard_state(shard);
-        let (first_index, next) = shared.contents.bounds(shard);
-        let tail_first = (applied + 1).min(next.saturating_sub(TAIL_ENTRIES)).max(first_index);
-        let places = shared.contents.places(shard);
-        let runs = places.map(|places| places.term_runs(tail_first)).unwrap_or_default();
-        let mark = shared.contents.mark(shard).cloned();
-        drop(shared);
-        let terms = runs.into_iter().map(|(first_index, term)| TermRun { first_index, term }).collect();
-        let entries = match tail_first < next {
-            true => self.shared.entries(shard, tail_first, next, usize::MAX).expect("recovery has read them"),
-            false => Vec::new(),
-        };
-        RecoveredGroup {
-            hard_state,
-            mark,
-            is_suspect: self.is_suspect,
-            first_index,
-            terms,
-            entries,
-            applied,
-            applied_term,
-            ..RecoveredGroup::empty(shard)
-        }
-    }
-
     /// Takes a group commit into the queue; true if a write begins with it.
     pub(crate) fn submit(&mut self, token: PersistToken, records: Vec<Record>) -> bool {
-        self.queue.push_back((token, records));
+        self.queue.push_back(Job { token: Some(token), records, ..Job::default() });
         self.begin()
     }
 
-    /// Begins to write whatever is queued, unless a write is under way; true if one began.
+    /// Entries are not needed any more; true if a write begins with it.
+    pub(crate) fn truncate(&mut self, shard: ShardId, mark: Mark) -> bool {
+        self.queue.push_back(Job { truncations: vec![(shard, mark)], ..Job::default() });
+        self.begin()
+    }
+
+    /// Begins the next write, unless one is under way; true if one began.
     fn begin(&mut self) -> bool {
-        if self.writing.is_some() || self.queue.is_empty() {
+        if self.writing.is_some() {
             return false;
         }
-        let (token, records) = self.gather();
+        while self.writing.is_none() {
+            if self.due.is_empty() {
+                self.gather();
+            }
+            let Some(job) = self.due.pop_front() else { return false };
+            if job.records.is_empty() && job.begins_at.is_none() {
+                self.forget(job.truncations);
+            } else {
+                self.stage(job);
+            }
+        }
+        true
+    }
+
+    fn stage(&mut self, job: Job) {
         let mut shared = self.shared.lock();
-        shared.contents.check(&records).expect("the store hands out what a replay accepts");
+        shared.contents.check(&job.records).expect("the store hands out what a replay accepts");
         let appender = self.appender.as_mut().expect("the log was recovered");
-        if !appender.fits(commit::encoded_len(&records)) {
+        if let Some(begin) = job.begins_at {
+            appender.begin_at(begin);
+        }
+        if !appender.fits(commit::encoded_len(&job.records)) {
             let next = appender.end().generation.next();
             shared.platter.prepare(next);
             shared.platter.prepare(next.next());
             appender.rotate(next, shared.platter.capacity as u64);
+            self.rotated = true;
         }
         let mut bytes = Vec::new();
-        let staged = appender.stage(&records, &mut bytes).expect("a simulated commit is small");
+        let staged = appender.stage(&job.records, &mut bytes).expect("a simulated commit is small");
         drop(shared);
-        self.writing = Some(Writing { token, staged, bytes, records });
-        true
+        self.writing = Some(Writing { staged, bytes, job });
     }
 
-    /// Everything queued that fits one commit, at least one.
-    fn gather(&mut self) -> (PersistToken, Vec<Record>) {
-        let limit = self.shared.lock().platter.capacity - BLOCK;
-        let (mut token, mut records) = self.queue.pop_front().expect("something is queued");
-        while let Some((next, more)) = self.queue.front() {
-            if commit::encoded_len(records.iter().chain(more)) > limit {
+    /// Everything queued that fits one commit, at least one job; in several commits if that is more than a segment holds.
+    fn gather(&mut self) {
+        let limit = self.commit_max();
+        let Some(Job { mut token, mut records, mut truncations, .. }) = self.queue.pop_front() else {
+            return;
+        };
+        while let Some(next) = self.queue.front() {
+            if commit::encoded_len(records.iter().chain(&next.records)) > limit {
                 break;
             }
-            token = *next;
-            records.extend(self.queue.pop_front().expect("looked at just now").1);
+            let next = self.queue.pop_front().expect("looked at just now");
+            token = next.token.or(token);
+            records.extend(next.records);
+            truncations.extend(next.truncations);
         }
-        (token, self.bend(records))
+        let records = self.bend(records);
+        let last = Job { token, truncations, ..Job::default() };
+        self.cut(records, last);
+    }
+
+    fn commit_max(&self) -> usize {
+        self.shared.lock().platter.capacity - BLOCK
+    }
+
+    /// Makes commits of these records; the last one brings what `last` says.
+    fn cut(&mut self, records: Vec<Record>, last: Job) {
+        let limit = self.commit_max();
+        let mut fitting: Vec<Record> = Vec::new();
+        for record in records {
+            assert!(commit::encoded_len([&record]) <= limit, "a record does not fit a segment");
+            if commit::encoded_len(fitting.iter().chain([&record])) > limit {
+                self.due.push_back(Job { records: std::mem::take(&mut fitting), ..Job::default() });
+            }
+            fitting.push(record);
+        }
+        self.due.push_back(Job { records: fitting, ..last });
+    }
+
+    /// Forgets entries in memory; if the oldest segments hold none that is needed, the log is to begin later.
+    fn forget(&mut self, marks: Vec<(ShardId, Mark)>) {
+        for (shard, mark) in marks {
+            match self.later.iter_mut().find(|later| later.0 == shard) {
+                Some(later) => later.1 = mark,
+                None => self.later.push((shard, mark)),
+            }
+        }
+        if self.later.is_empty() && !self.rotated {
+            return;
+        }
+        self.rotated = false;
+        let marks = std::mem::take(&mut self.later);
+        let mut shared = self.shared.lock();
+        self.later = shared.contents.truncate(marks);
+        let appender = self.appender.as_ref().expect("the log was recovered");
+        let active = appender.end().generation;
+        let needed = shared.contents.pinned().unwrap_or(active).min(active);
+        if needed <= appender.segments().begin().generation {
+            return;
+        }
+        let rewrites = shared.contents.rewrites(needed);
+        drop(shared);
+        self.cut(rewrites, Job { begins_at: Some(needed), ..Job::default() });
     }
 
     /// What planted bugs make of the records of a commit.
@@ -207,26 +258,47 @@ impl LogDisk {
     }
 
     /// The write under way has ended; returns what is durable with it, and whether the next one began.
-    pub(crate) fn written(&mut self, end: WriteEnd, rng: &mut Rng) -> (PersistToken, bool) {
-        let writing = self.writing.take().expect("a write is under way");
-        let spot = (writing.staged.generation, writing.staged.offset as usize);
+    pub(crate) fn written(&mut self, end: WriteEnd, rng: &mut Rng) -> (Option<PersistToken>, bool) {
+        let Writing { staged, bytes, job } = self.writing.take().expect("a write is under way");
+        let spot = (staged.generation, staged.offset as usize);
         let mut shared = self.shared.lock();
         self.lost = None;
+        self.newest = Some((spot, bytes.len()));
         match end {
-            WriteEnd::Placed => shared.platter.write(spot, &writing.bytes),
-            WriteEnd::Lost => self.lost = Some((spot, writing.bytes.clone())),
+            WriteEnd::Placed => shared.platter.write(spot, &bytes),
+            WriteEnd::Lost => self.lost = Some((spot, bytes)),
             WriteEnd::Misdirected => {
                 let blocks = spot.1 / BLOCK;
                 // Behind the header, before the place it was meant for.
                 let block = if blocks > 1 { 1 + rng.below(blocks as u64 - 1) as usize } else { blocks + 1 };
-                shared.platter.write((spot.0, block * BLOCK), &writing.bytes);
+                shared.platter.write((spot.0, block * BLOCK), &bytes);
             }
         }
-        self.newest = Some((spot, writing.bytes.len()));
-        shared.contents.append(writing.staged, &writing.records).expect("it was checked before");
+        shared.contents.append(staged, &job.records).expect("it was checked before");
+        if let Some(begin) = job.begins_at {
+            shared.platter.release(begin);
+        }
         drop(shared);
-        let begun = self.begin();
-        (writing.token, begun)
+        if job.begins_at.is_none() && self.due.is_empty() {
+            self.forget(job.truncations);
+        }
+        (job.token, self.begin())
+    }
+
+    /// The groups that hold the oldest segment, if the log is longer than so many segments.
+    pub(crate) fn pins_beyond(&self, segments: u64) -> Vec<ShardId> {
+        let shared = self.shared.lock();
+        let appender = self.appender.as_ref().expect("the log was recovered");
+        if appender.segments().live_bytes() <= segments.saturating_mul(shared.platter.capacity as u64) {
+            return Vec::new();
+        }
+        let oldest = appender.segments().begin().generation;
+        shared.contents.pins(oldest).into_iter().map(|(shard, _)| shard).collect()
+    }
+
+    /// Files of segments that were used again.
+    pub(crate) fn recycled(&self) -> u64 {
+        self.shared.lock().platter.recycled
     }
 
     /// Commits that a crash may lose.
@@ -247,10 +319,15 @@ impl LogDisk {
     /// The process, or the machine, is gone: the write under way is there, is not, or is torn.
     pub(crate) fn crash(&mut self, rng: &mut Rng) -> bool {
         self.queue.clear();
+        self.due.clear();
+        self.later.clear();
         self.late.clear();
-        self.appender = None;
+        self.rotated = false;
         let writing = self.writing.take();
         let mut shared = self.shared.fork();
+        if let Some(appender) = self.appender.take().filter(|_| rng.chance(200_000)) {
+            shared.platter.lose_spare(appender.end().generation);
+        }
         if let Some((spot, bytes)) = self.lost.take() {
             shared.platter.write(spot, &bytes);
         }
@@ -291,65 +368,4 @@ impl LogDisk {
         shared.platter.flip((generation, offset), rng.next_u64() as u8);
         true
     }
-}
-
-impl SharedLog {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A copy that the dead process does not share.
-    fn fork(&self) -> Shared {
-        let shared = self.lock();
-        Shared { platter: shared.platter.clone(), contents: shared.contents.clone(), is_unreadable: false }
-    }
-}
-
-impl LogRead for SharedLog {
-    fn entries(
-        &self,
-        shard: ShardId,
-        low: u64,
-        high: u64,
-        max_bytes: usize,
-    ) -> Result<Vec<Entry>, LogReadError> {
-        let mut shared = self.lock();
-        let read = read(&shared, shard, (low, high), max_bytes);
-        shared.is_unreadable |= read.is_err();
-        read
-    }
-}
-
-/// Reads entries `low..high`.
-fn read(
-    shared: &Shared,
-    shard: ShardId,
-    (low, high): (u64, u64),
-    max_bytes: usize,
-) -> Result<Vec<Entry>, LogReadError> {
-    let missing = || LogReadError(format!("entry {low} of shard {shard} is not in the log"));
-    let (_, end) = shared.contents.bounds(shard);
-    let places = shared.contents.places(shard).and_then(|places| places.range(low, high.min(end)));
-    let places = places.ok_or_else(missing)?;
-    let (mut bytes, mut found) = (0, Vec::new());
-    for (place, at) in places.zip(low..) {
-        bytes += place.len as usize;
-        if !found.is_empty() && bytes > max_bytes {
-            break;
-        }
-        let segment = shared.platter.segments.get(&place.generation()).ok_or_else(missing)?;
-        let from = place.offset as usize;
-        let entry = record::decode_entry(
-            &mut &segment[from..from + place.len as usize],
-            &mut 0,
-            shard,
-            shared.platter.log,
-        )
-        .map_err(|error| LogReadError(error.to_string()))?;
-        if entry.index != at || entry.term != place.term {
-            return Err(LogReadError(format!("another entry lies at {at} of shard {shard}")));
-        }
-        found.push(entry.to_entry());
-    }
-    if found.is_empty() { Err(missing()) } else { Ok(found) }
 }

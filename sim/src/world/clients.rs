@@ -326,7 +326,7 @@ impl World {
     fn delivered(&mut self, actor: usize, channel: ChannelId, event: &ChannelEvent) {
         let number = self.number_of(channel);
         let body = content_of(event);
-        self.note_removal(number, event);
+        self.note_membership(number, event);
         self.model.delivered(actor, number, event.seq.0, event.ts.0, &body);
     }
 }

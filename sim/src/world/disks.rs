@@ -4,14 +4,18 @@ use core::time::Duration;
 
 use throng_base::Instant;
 use throng_base::planted::{Bug, is_planted};
-use throng_router_core::{AppliedRow, FlushToken, ImportToken, ViewId};
-use throng_storage_core::entry::Record;
+use throng_router_core::{FlushToken, ImportToken, ViewId};
+use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::state::WriteBatch;
 use throng_storage_core::store::PersistToken;
 use throng_wire::ids::ShardId;
+use throng_wire::peer::SnapshotMessage;
 
 use super::{Event, World};
 use crate::disk::WriteEnd;
+
+/// How often the length of a log is looked at.
+const WATCH_LOG_EVERY: Duration = Duration::from_millis(500);
 
 impl World {
     /// The node wants a group commit on its disk.
@@ -57,7 +61,46 @@ impl World {
         if begun {
             self.write_begins(node);
         }
-        self.persisted(node, life, token);
+        if let Some(token) = token {
+            self.persisted(node, life, token);
+        }
+        self.rot(node);
+        self.watch_log(node);
+    }
+
+    /// A bit of what is written flips now and then on the disk that does such things.
+    fn rot(&mut self, node: usize) {
+        let rate = self.scenario.plan.flip / 100;
+        if self.victim == Some(node) && !self.calm && self.rng.chance(rate) {
+            self.flip(node);
+        }
+    }
+
+    /// A log that is too long is looked at now and then.
+    fn watch_log(&mut self, node: usize) {
+        if self.nodes[node].process.is_none() || self.now < self.nodes[node].pressed_until {
+            return;
+        }
+        let shards = self.nodes[node].disk.log.pins_beyond(self.scenario.plan.keep_segments);
+        if shards.is_empty() {
+            return;
+        }
+        self.faults.pressed += 1;
+        self.nodes[node].pressed_until = self.now + WATCH_LOG_EVERY;
+        let (now, life) = (self.nodes[node].local(self.now), self.nodes[node].life);
+        if let Some(process) = self.process(node, life) {
+            process.router.handle_log_over_budget(now, &shards);
+            self.pump_node(node);
+        }
+    }
+
+    /// The log needs some entries no more.
+    pub(crate) fn truncate(&mut self, node: usize, shard: ShardId, mark: Mark) {
+        self.faults.truncations += 1;
+        let begun = self.nodes[node].disk.log.truncate(shard, mark);
+        if begun {
+            self.write_begins(node);
+        }
     }
 
     /// A node could not read its log: the process ends, and the next start will see why.
@@ -117,23 +160,21 @@ impl World {
         self.pump_node(node);
     }
 
-    /// The node wants rows of a snapshot in its state store.
-    pub(crate) fn import(&mut self, node: usize, token: ImportToken, batch: &WriteBatch, flush: bool) {
-        self.nodes[node].disk.write_state(batch);
-        let before: Instant = self.nodes[node].flushed_until;
+    /// The node wants rows of a snapshot in its state store. They are written by a thread of their own.
+    pub(crate) fn import(&mut self, node: usize, token: ImportToken, batch: WriteBatch, flush: bool) {
+        self.nodes[node].disk.queue_import(batch, flush);
+        let before: Instant = self.nodes[node].imported_until;
         let at = (before + Duration::from_nanos(1)).max(self.now + self.write_time());
-        self.nodes[node].flushed_until = at;
+        self.nodes[node].imported_until = at;
         let life = self.nodes[node].life;
-        self.at(at, Event::Imported { node, life, token, flush });
+        self.at(at, Event::Imported { node, life, token });
     }
 
-    pub(crate) fn imported(&mut self, node: usize, life: u32, token: ImportToken, flush: bool) {
+    pub(crate) fn imported(&mut self, node: usize, life: u32, token: ImportToken) {
         if self.nodes[node].life != life || self.nodes[node].process.is_none() {
             return;
         }
-        if flush {
-            self.nodes[node].disk.flush_state();
-        }
+        self.nodes[node].disk.write_import();
         let now = self.nodes[node].local(self.now);
         if let Some(process) = self.process(node, life) {
             process.router.handle_imported(now, token);
@@ -142,33 +183,85 @@ impl World {
     }
 
     pub(crate) fn open_view(&mut self, node: usize, view: ViewId, shard: ShardId, replica: u32) {
-        let row = self.nodes[node].disk.open_view(view, shard, replica);
         let life = self.nodes[node].life;
-        self.at(self.now, Event::ViewOpened { node, life, view, row });
+        let delay = Duration::from_micros(self.rng.between(1, 3_000));
+        self.after(delay, Event::ViewOpened { node, life, view, shard, replica });
     }
 
-    pub(crate) fn view_opened(&mut self, node: usize, life: u32, view: ViewId, row: AppliedRow) {
+    pub(crate) fn view_opened(&mut self, node: usize, life: u32, view: ViewId, shard: ShardId, replica: u32) {
+        if self.nodes[node].life != life || self.nodes[node].process.is_none() {
+            return;
+        }
+        let row = match self.view_breaks() {
+            true => None,
+            false => Some(self.nodes[node].disk.open_view(view, shard, replica)),
+        };
         let now = self.nodes[node].local(self.now);
         if let Some(process) = self.process(node, life) {
-            process.router.handle_view(now, view, Some(row));
+            process.router.handle_view(now, view, row);
             self.pump_node(node);
         }
     }
 
     pub(crate) fn read_view_soon(&mut self, node: usize, view: ViewId) {
         let life = self.nodes[node].life;
-        self.after(Duration::from_micros(200), Event::ViewRead { node, life, view });
+        let delay = Duration::from_micros(self.rng.between(50, 3_000));
+        self.after(delay, Event::ViewRead { node, life, view });
     }
 
     pub(crate) fn view_read(&mut self, node: usize, life: u32, view: ViewId) {
-        if self.nodes[node].life != life {
+        if self.nodes[node].life != life || self.nodes[node].process.is_none() {
             return;
         }
-        let Some((rows, digest)) = self.nodes[node].disk.read_view(view) else { return };
+        let breaks = self.view_breaks();
+        let read = self.nodes[node].disk.read_view(view).filter(|_| !breaks);
         let now = self.nodes[node].local(self.now);
         if let Some(process) = self.process(node, life) {
-            process.router.handle_view_rows(now, view, rows, digest);
+            match read {
+                Some((rows, digest)) => process.router.handle_view_rows(now, view, rows, digest),
+                None => process.router.handle_view_lost(now, view),
+            }
             self.pump_node(node);
+        }
+    }
+
+    fn view_breaks(&mut self) -> bool {
+        let breaks = !self.calm && self.rng.chance(self.scenario.plan.view_error);
+        self.faults.views_lost += u64::from(breaks);
+        breaks
+    }
+
+    pub(crate) fn close_view(&mut self, node: usize, view: ViewId) {
+        self.nodes[node].disk.close_view(view);
+        if let Some(false) = self.nodes[node].offers.remove(&view.0) {
+            self.faults.snapshots_failed += 1;
+        }
+    }
+
+    /// Counts what nodes say to each other about snapshots, when it leaves.
+    pub(crate) fn note_snapshot(&mut self, node: usize, message: &SnapshotMessage) {
+        if let SnapshotMessage::Offer { stream, .. } = message
+            && self.nodes[node].offers.insert(*stream, false).is_none()
+        {
+            self.faults.snapshots_sent += 1;
+        }
+    }
+
+    /// The same when it arrives.
+    pub(crate) fn note_answer(&mut self, node: usize, message: &SnapshotMessage) {
+        if let SnapshotMessage::Done { stream, ok: true } = message
+            && let Some(is_done) = self.nodes[node].offers.get_mut(stream)
+        {
+            *is_done = true;
+        }
+    }
+
+    /// A process has ended, or the run: what its counters say.
+    pub(crate) fn close_books(&mut self, node: usize) {
+        let open = std::mem::take(&mut self.nodes[node].offers);
+        self.faults.snapshots_failed += open.values().filter(|is_done| !**is_done).count() as u64;
+        if let Some(process) = &self.nodes[node].process {
+            self.faults.snapshots_restored += process.router.store().stats().snapshots_taken;
         }
     }
 }

@@ -29,6 +29,9 @@ pub(crate) fn encode(message: &PeerMessage) -> Vec<u8> {
 
 impl World {
     pub(crate) fn peer_send(&mut self, from: usize, to: usize, message: PeerMessage) {
+        if let PeerMessage::Snapshot(message) = &message {
+            self.note_snapshot(from, message);
+        }
         if self.net.is_cut(from, to) {
             self.faults.partitioned += 1;
             return;
@@ -54,6 +57,9 @@ impl World {
         if self.net.is_cut(from, to) {
             self.faults.partitioned += 1;
             return;
+        }
+        if let PeerMessage::Snapshot(message) = &message {
+            self.note_answer(to, message);
         }
         let (now, life, sender) = (self.nodes[to].local(self.now), self.nodes[to].life, self.voters[from]);
         if let Some(process) = self.process(to, life) {

@@ -20,8 +20,9 @@ impl World {
         }
         self.down.remove(&node);
         let (now, voters, shards) = (self.now, self.voters.clone(), self.scenario.shards);
-        if let Err(reason) = self.nodes[node].start(now, &voters, shards, &mut self.rng) {
-            return self.start_refused(node, &reason);
+        match self.nodes[node].start(now, &voters, shards, &self.scenario.plan, &mut self.rng) {
+            Ok(half_copies) => self.faults.half_copies += half_copies,
+            Err(reason) => return self.start_refused(node, &reason),
         }
         for other in 0..self.nodes.len() {
             self.try_link_soon(node, other);
@@ -103,12 +104,11 @@ impl World {
         match output {
             RouterOutput::Persist { token, records } => self.persist(node, token, records),
             RouterOutput::Flush { token, batch } => self.flush(node, token, &batch),
-            // The simulated log keeps everything, which is always legal.
-            RouterOutput::Truncate { .. } => {}
-            RouterOutput::Import { token, batch, flush } => self.import(node, token, &batch, flush),
+            RouterOutput::Truncate { shard, mark } => self.truncate(node, shard, mark),
+            RouterOutput::Import { token, batch, flush } => self.import(node, token, batch, flush),
             RouterOutput::OpenView { view, shard, replica } => self.open_view(node, view, shard, replica),
             RouterOutput::ReadView { view } => self.read_view_soon(node, view),
-            RouterOutput::CloseView { view } => self.nodes[node].disk.close_view(view),
+            RouterOutput::CloseView { view } => self.close_view(node, view),
             // Nobody asks.
             RouterOutput::Operated { .. } | RouterOutput::Checkpoint { .. } => {}
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),

@@ -175,16 +175,19 @@ impl World {
             .is_some_and(|guest| guest.actor == actor && guest.stage >= Stage::Leaving)
     }
 
-    /// Tells the model where the log says that a guest was removed.
-    pub(crate) fn note_removal(&mut self, number: usize, event: &ChannelEvent) {
-        if event.kind != EventKind::LEFT {
+    /// Tells the model where the log says that a guest came or was removed.
+    pub(crate) fn note_membership(&mut self, number: usize, event: &ChannelEvent) {
+        if ![EventKind::JOINED, EventKind::LEFT].contains(&event.kind) {
             return;
         }
-        let left = Membership::decode(&event.body).map(|membership| membership.user);
-        if let (Some(guest), Some(user)) = (self.guests[number], left)
-            && self.actors[guest.actor].user == user
-        {
-            self.model.removed(guest.actor, number, event.seq.0);
+        let user = Membership::decode(&event.body).map(|membership| membership.user);
+        let Some(guest) = self.guests[number].filter(|guest| user == Some(self.actors[guest.actor].user))
+        else {
+            return;
+        };
+        match event.kind {
+            EventKind::LEFT => self.model.removed(guest.actor, number, event.seq.0),
+            _ => self.model.joined(guest.actor, number, event.seq.0),
         }
     }
 

@@ -38,9 +38,9 @@ impl Trace {
             Event::Written { node, life } => (2, *node as u64, u64::from(*life)),
             // 3 is free.
             Event::Flushed { node, token, .. } => (4, *node as u64, token.0),
-            Event::Imported { node, token, .. } => (36, *node as u64, token.0),
-            Event::ViewOpened { node, view, .. } => (37, *node as u64, view.0),
-            Event::ViewRead { node, view, .. } => (38, *node as u64, view.0),
+            Event::Imported { node, token, .. } => (28, *node as u64, token.0),
+            Event::ViewOpened { node, view, .. } => (29, *node as u64, view.0),
+            Event::ViewRead { node, view, .. } => (30, *node as u64, view.0),
             Event::Peer { from, to, message } => {
                 encoded = links::encode(message);
                 content = &encoded;
@@ -112,7 +112,7 @@ impl Trace {
     }
 }
 
-const KINDS: [&str; 28] = [
+const KINDS: [&str; 31] = [
     "node timer",
     "actor timer",
     "written",
@@ -141,6 +141,9 @@ const KINDS: [&str; 28] = [
     "read",
     "visit",
     "sync",
+    "imported",
+    "view opened",
+    "view read",
 ];
 
 /// Where two traces part: the place and the two lines there, each `None` where its trace has ended.

@@ -62,6 +62,7 @@ impl World {
     pub(crate) fn crash(&mut self, node: usize) {
         self.faults.crashes += 1;
         self.down.insert(node);
+        self.close_books(node);
         let gateway_id = self.nodes[node].process.take().map(|process| process.gateway_id);
         let (unsynced, unflushed) = (self.nodes[node].disk.log.unsynced(), self.nodes[node].disk.unflushed());
         let batches = self.rng.below(unflushed as u64 + 1) as usize;
@@ -89,9 +90,13 @@ impl World {
     /// Bits flip on the disk of the one node whose disk does that.
     fn damage(&mut self, node: usize) {
         if self.victim == Some(node) && !self.calm && self.rng.chance(self.scenario.plan.flip) {
-            let tail = crate::disk::TAIL_DAMAGE_IS_DETECTED;
-            self.faults.flips += u64::from(self.nodes[node].disk.log.flip(tail, &mut self.rng));
+            self.flip(node);
         }
+    }
+
+    pub(crate) fn flip(&mut self, node: usize) {
+        let tail = crate::disk::TAIL_DAMAGE_IS_DETECTED;
+        self.faults.flips += u64::from(self.nodes[node].disk.log.flip(tail, &mut self.rng));
     }
 
     pub(crate) fn pause_somebody(&mut self) {

@@ -34,6 +34,10 @@ pub(super) struct Node {
     pub(super) data: PathBuf,
     /// The development certificate names its address.
     pub(super) has_quic: bool,
+    /// It joined the running cluster, through these peer addresses.
+    joined: Option<String>,
+    /// It was taken out of the cluster: its place stays empty, because numbers are not used again.
+    pub(super) is_gone: bool,
     /// Words before the program's name: another namespace, for instance.
     wrap: Vec<String>,
     /// More of its environment.
@@ -83,9 +87,7 @@ impl Cluster {
 
     /// Starts all nodes: the first one makes the keys, the others find them.
     pub(super) fn launch(&mut self) -> Result<()> {
-        let mut certificates = Command::new(&self.throng);
-        certificates.args(["cluster", "certs", "--cluster-id", &self.id, "--nodes", &NODES.to_string()]);
-        process::run(certificates.arg("--data-dir").arg(&self.folder).stdout(Stdio::null()))?;
+        self.certify()?;
         self.spawn(0)?;
         let keys = self.keys();
         wait("the keys", WHOLE_MAX, || {
@@ -95,6 +97,45 @@ impl Cluster {
             self.spawn(node)?;
         }
         self.wait_whole().map(drop)
+    }
+
+    /// Certificates for all nodes that there are places for; those that run take theirs over.
+    fn certify(&self) -> Result<()> {
+        let mut certificates = Command::new(&self.throng);
+        let nodes = self.nodes.len().to_string();
+        certificates.args(["cluster", "certs", "--cluster-id", &self.id, "--nodes", &nodes]);
+        process::run(certificates.arg("--data-dir").arg(&self.folder).stdout(Stdio::null()))
+    }
+
+    /// Starts another node, which joins through those that run. Its place.
+    pub(super) fn join(&mut self) -> Result<usize> {
+        let through: Vec<_> = self.running().map(|node| self.nodes[node].peer.clone()).collect();
+        let place = self.nodes.len();
+        let mut node = Node::on_loopback(self.folder.join(format!("node-{}", place + 1)), &mut Vec::new())?;
+        node.joined = Some(through.join(","));
+        self.nodes.push(node);
+        self.certify()?;
+        self.spawn(place)?;
+        Ok(place)
+    }
+
+    /// The places of nodes that run.
+    pub(super) fn running(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].child.is_some())
+    }
+
+    /// `throng cluster …`, asked at a node; what it printed.
+    pub(super) fn operate(&self, node: usize, words: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.throng);
+        command.arg("cluster").args(words).args(["--ops", &self.nodes[node].ops]);
+        let output = command.output().map_err(|error| format!("throng cluster: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        match output.status.success() {
+            true => Ok(text),
+            false => {
+                Err(format!("throng cluster {words:?}: {text}{}", String::from_utf8_lossy(&output.stderr)))
+            }
+        }
     }
 
     pub(super) fn keys(&self) -> PathBuf {
@@ -125,11 +166,15 @@ impl Cluster {
             }
             None => Command::new(&self.throng),
         };
-        let peers: Vec<_> =
-            self.nodes.iter().enumerate().map(|(n, node)| format!("{}={}", n + 1, node.peer)).collect();
+        let founders = self.nodes.iter().enumerate().filter(|(_, node)| node.joined.is_none());
+        let peers: Vec<_> = founders.map(|(n, node)| format!("{}={}", n + 1, node.peer)).collect();
         command.envs(node.env.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--node-id", &(number + 1).to_string(), "--cluster-id", &self.id]);
-        command.args(["--peers", &peers.join(","), "--shards", &SHARDS.to_string()]);
+        match &node.joined {
+            Some(through) => command.args(["--join", through]),
+            None => command.args(["--peers", &peers.join(",")]),
+        };
+        command.args(["--shards", &SHARDS.to_string()]);
         let [client, peer, ops] = &node.listen;
         command.args(["--listen", client, "--peer-listen", peer, "--ops-listen", ops]);
         for (flag, file) in [
@@ -256,9 +301,10 @@ impl Cluster {
 
     /// All nodes answer, every shard has a leader, and the leaders serve.
     pub(super) fn is_whole(&self) -> bool {
+        let members = self.nodes.iter().filter(|node| !node.is_gone).count();
         let views: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.status(node)).collect();
         let serving: u64 = views.iter().filter_map(|view| view["router"]["serving"].as_u64()).sum();
-        views.len() == self.nodes.len() && serving == SHARDS as u64
+        views.len() == members && serving == SHARDS as u64
     }
 
     /// Waits until it is whole; how long it took. A node that ends meanwhile is an error.
@@ -298,7 +344,8 @@ impl Node {
         let listen = [take()?, take()?, take()?];
         let [client, peer, ops] = listen.clone();
         let (wrap, env) = (Vec::new(), Vec::new());
-        Ok(Self { client, listen, peer, ops, data, has_quic: true, wrap, env, child: None })
+        let (joined, is_gone) = (None, false);
+        Ok(Self { client, listen, peer, ops, data, has_quic: true, joined, is_gone, wrap, env, child: None })
     }
 
     /// A node that others reach at `host` though it listens on loopback of its own, started through `wrap`.
@@ -306,7 +353,8 @@ impl Node {
         let at = |host: &str, port: u16| format!("{host}:{port}");
         let [client, peer, ops] = [at(host, 4400), at(host, 4401), at(host, 4402)];
         let listen = [4400, 4401, 4402].map(|port| at("127.0.0.1", port));
-        Self { client, listen, peer, ops, data, has_quic: false, wrap, env: Vec::new(), child: None }
+        let (joined, is_gone, env) = (None, false, Vec::new());
+        Self { client, listen, peer, ops, data, has_quic: false, joined, is_gone, wrap, env, child: None }
     }
 }
 

@@ -60,7 +60,7 @@ impl Load {
         command.args(["--pairs", &plan.pairs.to_string(), "--messages", &plan.messages.to_string()]);
         command.args(["--rate", &plan.rate.to_string()]);
         command.args(["--dup-min", &plan.copies.0.to_string(), "--dup", &plan.copies.1.to_string()]);
-        for node in &cluster.nodes {
+        for node in cluster.running().map(|node| &cluster.nodes[node]) {
             command.args(["--target", &format!("ws://{}", node.client)]);
             if node.has_quic {
                 command.args(["--target", &format!("quic://{}", node.client)]);

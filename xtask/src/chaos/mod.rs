@@ -15,6 +15,7 @@ mod dup;
 mod end;
 mod flip;
 mod fsync;
+mod grow;
 mod kill;
 mod load;
 mod partition;
@@ -56,6 +57,7 @@ struct Campaign {
 const CAMPAIGNS: &[Campaign] = &[
     Campaign { name: "kill", short: 60, long: 1_000, in_ci: true, run: kill::run },
     Campaign { name: "dup", short: 12, long: 500, in_ci: true, run: dup::run },
+    Campaign { name: "grow", short: 3, long: 40, in_ci: true, run: grow::run },
     Campaign { name: "partition", short: 16, long: 64, in_ci: true, run: partition::run },
     Campaign { name: "flip", short: 50, long: 1_000, in_ci: true, run: flip::run },
     Campaign { name: "disk", short: 3, long: 50, in_ci: true, run: disk::run },

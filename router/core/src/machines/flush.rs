@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 
-use throng_storage_core::state::{StateRead, WriteBatch};
-use throng_wire::ids::ShardId;
+use throng_base::planted::{Bug, is_planted};
+use throng_storage_core::state::{StateRead, Table, WriteBatch};
+use throng_wire::ids::{Seq, ShardId};
 
 use super::Machines;
 use crate::limits::{FLUSH_BYTES, FLUSH_ROWS, FLUSHES_UNDER_WAY_MAX};
 use crate::state::batch::Batch;
+use crate::state::keys;
 
 /// A flush batch: reported when it is written and flushed; reporting one reports all below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,9 +109,21 @@ impl<S: StateRead> Machines<S> {
         let mut batch = core::mem::take(&mut flush.events);
         (flush.rows, flush.bytes, flush.is_dirty) = (0, 0, false);
         let (shards, all) = (self.shards.len() as u32, &mut self.shards);
+        let state = &self.state;
         self.channels.cut(number, |channel| {
             let shard = ShardId::of_channel(&channel.id, shards);
-            channel.cut(all[shard.0 as usize].replica, &mut batch);
+            let replica = all[shard.0 as usize].replica;
+            if is_planted(Bug::RetentionWithoutCommand) && number.is_multiple_of(4) {
+                let wanted = Seq(channel.head.0.saturating_sub(30));
+                if let Ok(Some(before)) = channel.retain(state, replica, wanted) {
+                    let (from, to) = (
+                        keys::event(replica, &channel.id, before),
+                        keys::event(replica, &channel.id, channel.floor),
+                    );
+                    batch.delete_range(Table::Events, &from, &to);
+                }
+            }
+            channel.cut(replica, &mut batch);
         });
         self.users.cut(number, |user| {
             let shard = ShardId::of_user(&user.id, shards);

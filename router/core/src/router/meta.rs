@@ -173,7 +173,7 @@ impl<S: StateRead> Router<S> {
 
     /// A shard's leader is named by a node that got what was for it.
     pub(super) fn leader_is(&mut self, shard: ShardId, leader: NodeId) {
-        if shard.0 < self.config.shards && self.other_leader(shard).is_none() && !self.serves(shard) {
+        if shard.0 < self.config.shards && leader != self.config.node && !self.serves(shard) {
             let is_news = self.meta.hints.insert(shard, leader) != Some(leader);
             if is_news {
                 self.post_again(shard);

@@ -37,7 +37,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use throng_base::Instant;
-use throng_base::planted::note;
+use throng_base::planted::{Bug, is_planted, note};
 use throng_storage_core::entry::{EntryKind, Mark};
 use throng_storage_core::state::StateRead;
 use throng_storage_core::store::limits::NO_REPLICA;
@@ -488,6 +488,9 @@ impl<S: StateRead> Router<S> {
             self.answer_all(shard, waiters);
         }
         self.store.handle_applied(self.now, shard, entry.index);
+        if is_planted(Bug::LogCutBeforeFlush) {
+            self.store.handle_flushed(self.now, shard, entry.index);
+        }
         self.look_at_checkpoint(shard);
         if !self.is_meta(shard) {
             self.post_soon(shard);

@@ -39,6 +39,8 @@ struct Lane {
     /// The last channel that was sent; the next batch begins behind it.
     after: ChannelId,
     ticket: Option<Ticket>,
+    /// Tickets in a row that nobody answered.
+    misses: u32,
 }
 
 /// All outgoing mail of this node.
@@ -144,11 +146,13 @@ impl<S: StateRead> Router<S> {
         if let Some(ticket) = lane.ticket.as_ref().filter(|ticket| ticket.resend_at > now) {
             return Ok(ticket.resend_at);
         }
-        if lane.ticket.take().is_some() {
-            self.meta.forget_hint(dest); // it did not answer
+        let was_missed = lane.ticket.take().is_some();
+        lane.misses = if was_missed { lane.misses.wrapping_add(1) } else { 0 };
+        let (after, misses) = (lane.after, lane.misses);
+        if was_missed {
+            self.meta.forget_hint(dest);
         }
-        let after = self.post.lanes.get(&(from, dest)).map(|lane| lane.after).unwrap_or_default();
-        let Some(node) = self.node_for(dest) else { return Ok(now + self.config.outbox_linger + RETRY) };
+        let Some(node) = self.node_for(dest, misses) else { return Ok(now + self.config.outbox_linger + RETRY) };
         let Outgoing { rows, channels } = self.machines.outgoing(from, dest, after)?;
         let Some(&(last, _)) = channels.last() else { return Ok(now + self.config.outbox_resend) };
         // A full batch means a backlog: no pause behind it.
@@ -157,18 +161,20 @@ impl<S: StateRead> Router<S> {
         self.post.next_batch = (batch + 1) & (u64::MAX >> 2);
         let resend_at = now + self.config.outbox_resend;
         let ticket = Ticket { batch, channels, resend_at, is_clearing: false };
-        self.post.lanes.insert((from, dest), Lane { after: last, ticket: Some(ticket) });
+        self.post.lanes.insert((from, dest), Lane { after: last, ticket: Some(ticket), misses });
         self.send_router(node, RouterMessage::InboxUpdate { from_shard: from, to_shard: dest, batch, rows });
         Ok(resend_at)
     }
 
-    /// The node that serves a shard, if one is known to. Of a shard that has no replica here: the one that somebody
-    /// named, or one that should hold it, another one at each try; who does not lead names the leader.
-    fn node_for(&self, shard: ShardId) -> Option<NodeId> {
+    /// The node that serves a shard, if one is known to: the one that somebody named, the one that this replica follows,
+    /// or one that should hold the shard, another one at each try. Who does not lead names the leader. Now and then others
+    /// than the supposed leader are tried: a node that lost its replica may be the last to learn of a new one.
+    fn node_for(&self, shard: ShardId, misses: u32) -> Option<NodeId> {
         if self.serves(shard) {
             return Some(self.config.node);
         }
-        self.other_leader(shard).or_else(|| self.meta.hint(shard)).or_else(|| {
+        let supposed = self.meta.hint(shard).or_else(|| self.other_leader(shard));
+        supposed.filter(|_| misses % 4 != 3).or_else(|| {
             let holders = self.machines.meta()?.replicas(shard);
             let others: Vec<NodeId> =
                 holders.iter().copied().filter(|node| *node != self.config.node).collect();
@@ -177,7 +183,8 @@ impl<S: StateRead> Router<S> {
         })
     }
 
-    /// The leader of a shard is another one than was thought: what waits for it is sent again.
+    /// The leader of a shard is another one than was thought: what waits for it is sent again, soon and not at once,
+    /// because two nodes that are both behind may name each other.
     pub(super) fn post_again(&mut self, dest: ShardId) {
         let lanes = self.post.lanes.iter_mut().filter(|((_, to), _)| *to == dest);
         let waiting =
@@ -188,7 +195,8 @@ impl<S: StateRead> Router<S> {
                 *from
             })
             .collect();
-        from.into_iter().for_each(|shard| self.post_at(shard, self.now));
+        let at = self.now + self.config.outbox_linger;
+        from.into_iter().for_each(|shard| self.post_at(shard, at));
     }
 
     /// Sends a message to a node, or takes it at once if that is this one.

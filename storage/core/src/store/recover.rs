@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use raft::eraftpb::ConfState;
 use raft::{RaftState, RawNode};
+use throng_base::planted::{Bug, is_planted};
 use throng_wire::ids::ShardId;
 
 use super::conf_change;
@@ -29,7 +30,9 @@ pub(super) fn group(kit: &Arc<Kit>, found: RecoveredGroup) -> Result<Group, Reco
     let state = check(&found, &mark, terms.clone())?;
     let members = Members::new(&mark, found.applied, found.conf);
     let initial = RaftState::new(convert::hard_state_to_raft(state), convert::conf_to_raft(members.conf()));
-    let raw = raw_node(kit, shard, PeerId(mark.peer), initial, terms, found.entries, found.applied)?;
+    let applied =
+        if is_planted(Bug::CommitBehindApplied) { found.applied.min(state.commit) } else { found.applied };
+    let raw = raw_node(kit, shard, PeerId(mark.peer), initial, terms, found.entries, applied)?;
     Ok(Group::new(shard, kit.clone(), raw, standing, members, found.hard_state))
 }
 
@@ -145,7 +148,7 @@ fn check(found: &RecoveredGroup, mark: &Mark, mut terms: Terms) -> Result<HardSt
     if applied > 0 && (applied > last || terms.term(applied) != Some(found.applied_term)) {
         return Err(RecoverError::AppliedNotInLog { shard: found.shard, applied, term: found.applied_term });
     }
-    let commit = state.commit.max(applied);
+    let commit = if is_planted(Bug::CommitBehindApplied) { state.commit } else { state.commit.max(applied) };
     if commit > last {
         return Err(RecoverError::CommitBeyondLog { shard: found.shard, commit, last });
     }

@@ -222,7 +222,7 @@ impl<S: StateRead> Router<S> {
     }
 
     /// A snapshot is offered: it is taken if the group lacks it and there is room. A newer leader's replaces an older
-    /// one's.
+    /// one's, and a leader's own newer one that which it gave up, whose end nobody told us.
     fn offered(
         &mut self,
         node: NodeId,
@@ -239,7 +239,12 @@ impl<S: StateRead> Router<S> {
             return Ok(());
         }
         let older = self.transfers.incoming.iter().find(|(_, other)| other.shard == shard);
-        let replaced = older.filter(|(_, other)| other.message.term < message.term && !other.is_flushing());
+        let replaced = older.filter(|(older, other)| {
+            // Within a term a leader has one life, in which its streams are numbered in order.
+            let is_own = other.node == node && other.message.term == message.term;
+            let is_newer = is_own && stream.wrapping_sub(**older) < 1 << 63;
+            (other.message.term < message.term || is_newer) && !other.is_flushing()
+        });
         let is_free = older.is_none() || replaced.is_some();
         if let Some(replaced) = replaced.map(|(stream, _)| *stream) {
             self.drop_incoming(replaced);

@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use raft::eraftpb::Message;
 use raft::{Ready, SnapshotStatus};
 use throng_base::Instant;
+use throng_base::planted::{Bug, is_planted};
 use throng_wire::peer::RaftMessage;
 
 use super::{Group, Reset, Standing};
@@ -125,6 +126,9 @@ impl Group {
 
     /// The outcome of a flight, as the router or the link tells it.
     pub(in crate::store) fn end_flight(&mut self, to: PeerId, ok: bool) {
+        if is_planted(Bug::SnapshotNotReported) && !ok {
+            return;
+        }
         let Some(flight) = self.flights.get_mut(&to) else { return };
         if ok && flight.stage == Stage::Sending {
             flight.stage = Stage::Sent;
