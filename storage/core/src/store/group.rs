@@ -114,6 +114,8 @@ pub(super) struct Group {
     last_token: PersistToken,
     /// The newest `Ready`.
     last_number: u64,
+    /// The `Ready` that took the present term or vote to the log, while that is not durable.
+    term_number: Option<u64>,
     /// The newest `Ready` that replaced entries of an older one. What was durable before it says nothing about what
     /// raft holds, so raft hears of no older `Ready` on its own.
     barrier: u64,
@@ -162,6 +164,7 @@ impl Group {
             outstanding: 0,
             last_token: PersistToken(0),
             last_number: 0,
+            term_number: None,
             barrier: 0,
             handed: applied,
             applied,
@@ -219,9 +222,18 @@ impl Group {
 
     /// How many entries the voter on a node is known to lack, `None` if it is not known to replicate.
     pub(super) fn lag(&self, node: NodeId) -> Option<u64> {
-        let progress = self.raw.raft.prs().get(self.members.voter_on(node)?.0)?;
-        let replicates = progress.state == raft::ProgressState::Replicate;
-        replicates.then(|| self.raw.raft.raft_log.last_index() - progress.matched)
+        self.lag_of(self.raw.raft.prs().get(self.members.voter_on(node)?.0)?)
+    }
+
+    /// How many entries a member is known to lack. Raft takes one that it probes for one that replicates only with the
+    /// next entry, which in a quiet group never comes: if it has everything, it is no less.
+    fn lag_of(&self, progress: &raft::Progress) -> Option<u64> {
+        let lag = self.raw.raft.raft_log.last_index() - progress.matched;
+        match progress.state {
+            raft::ProgressState::Replicate => Some(lag),
+            raft::ProgressState::Probe => (lag == 0).then_some(0),
+            raft::ProgressState::Snapshot => None,
+        }
     }
 
     pub(super) fn log(&self) -> &GroupLog {
@@ -347,6 +359,7 @@ impl Group {
         assert!(self.outstanding > 0, "each Ready becomes durable once");
         assert!(number <= self.last_number, "it was taken before");
         self.outstanding -= 1;
+        self.term_number.take_if(|term| *term <= number);
         if number < self.barrier {
             return; // The barrier's own commit is in flight, and implies this one.
         }
@@ -440,10 +453,16 @@ impl Group {
     fn take_ready(&mut self, turn: &mut Turn<'_>) {
         let mut ready = self.raw.ready();
         self.last_number = ready.number();
-        for message in ready.take_messages() {
-            turn.outbox.add(self.shard, message);
-        }
+        let messages = ready.take_messages();
         self.save(&mut ready, turn.persists);
+        for message in messages {
+            // Whoever votes alone leads before its term is durable. A crash would have it lead the same term again, with
+            // other entries under numbers that its learners may hold already.
+            match self.term_number {
+                None => turn.outbox.add(self.shard, message),
+                Some(_) => turn.persists.hold(self.last_token, self.shard, message),
+            }
+        }
         for message in ready.take_persisted_messages() {
             // They may tell of anything up to this Ready, so they wait for all of them.
             match self.outstanding {
@@ -479,6 +498,9 @@ impl Group {
         let state = convert::hard_state_from_raft(&self.raw.raft.hard_state());
         assert!(state.term >= self.saved.term && state.commit >= self.saved.commit, "hard state never falls");
         let changed = (state != self.saved || mark.is_some()).then_some(state);
+        if (state.term, state.vote) != (self.saved.term, self.saved.vote) {
+            self.term_number = Some(self.last_number);
+        }
         self.saved = state;
         let entries: Vec<Entry> = entries.iter().map(convert::entry_from_raft).collect();
         let pending = Pending { shard: self.shard, life: self.life, number: self.last_number };

@@ -66,7 +66,7 @@ impl Group {
         let last = raft.raft_log.last_index();
         let is_even = |(id, progress): (&u64, &raft::Progress)| {
             *id == raft.id
-                || progress.state == raft::ProgressState::Replicate
+                || progress.state != raft::ProgressState::Snapshot
                     && progress.matched == last
                     && !progress.paused
                     && progress.pending_request_snapshot == 0

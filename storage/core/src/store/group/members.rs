@@ -38,9 +38,12 @@ impl Members {
             history: VecDeque::from([(mark.index, mark.conf.clone())]),
             exact_from: 0,
         };
-        if let Some(conf) = conf.filter(|conf| *conf != mark.conf) {
-            members.history.push_back((applied, conf));
+        if let Some(conf) = conf {
+            // Members that are the same at both ends may have been others between them.
             members.exact_from = applied;
+            if conf != mark.conf {
+                members.history.push_back((applied, conf));
+            }
         }
         members
     }
@@ -227,8 +230,7 @@ impl Group {
     /// Whether a learner lacks so little that its vote would not make the group wait.
     pub(in crate::store) fn keeps_up(&self, peer: PeerId) -> bool {
         let Some(progress) = self.raw.raft.prs().get(peer.0) else { return false };
-        let lag = self.raw.raft.raft_log.last_index() - progress.matched;
-        progress.state == raft::ProgressState::Replicate && lag <= limits::PROMOTE_LAG_MAX
+        self.lag_of(progress).is_some_and(|lag| lag <= limits::PROMOTE_LAG_MAX)
     }
 
     /// Appends a change as raft's leader would, without the protobuf it would read it from.

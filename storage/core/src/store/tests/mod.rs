@@ -1,6 +1,7 @@
 //! Scenarios: a cluster of stores in one thread, and what must hold of it.
 
 mod basics;
+mod changes;
 mod copies;
 mod disk;
 mod faults;

@@ -27,6 +27,8 @@ pub(super) struct Weather {
     pub(super) disk_delay: Duration,
     /// How often the machines report what they have applied later than at once.
     pub(super) late_apply_per_million: u32,
+    /// How often a node ends between two outputs.
+    pub(super) crash_per_million: u32,
 }
 
 impl Weather {
@@ -37,6 +39,7 @@ impl Weather {
             net_delay: Duration::from_micros(300),
             disk_delay: Duration::from_micros(200),
             late_apply_per_million: 0,
+            crash_per_million: 0,
         }
     }
 
@@ -47,6 +50,7 @@ impl Weather {
             net_delay: Duration::from_micros(100 + rng.below(60_000)),
             disk_delay: Duration::from_micros(50 + rng.below(50_000)),
             late_apply_per_million: rng.below(500_000) as u32,
+            crash_per_million: 0,
         }
     }
 }
@@ -409,6 +413,10 @@ impl World {
         while let Some(output) = self.nodes[node].store.as_mut().and_then(Store::poll_output) {
             self.note(node, &output);
             self.carry_out(node, output);
+            let chance = self.weather.crash_per_million;
+            if chance > 0 && self.nodes[node].store.is_some() && self.rng.chance(chance) {
+                self.crash(node);
+            }
         }
         let here = &mut self.nodes[node];
         let Some(store) = &here.store else { return };
@@ -451,6 +459,9 @@ impl World {
                 self.send_snapshot(node, to, Offer { message, meta })
             }
             StoreOutput::Restored { shard, mark } => {
+                // What was handed out before is not to be reported any more.
+                let is_of_past = |event: &Event| matches!(event, Event::Applied { node: at, shard: of, .. } if (*at, *of) == (node, shard));
+                self.events.retain(|_, event| !is_of_past(event));
                 let here = &mut self.nodes[node];
                 here.copies.restore(shard, &mark);
                 here.applied.insert(shard, if mark.replica == limits::NO_REPLICA { 0 } else { mark.index });
