@@ -465,6 +465,7 @@ impl<S: StateRead> Driver<S> {
             sessions: stats.sessions,
             registry_bytes: stats.registry_bytes,
             retentions: stats.retentions,
+            pressures: self.router.pressures().collect(),
         }
     }
 

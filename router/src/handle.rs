@@ -72,6 +72,8 @@ pub struct RouterStatus {
     pub registry_bytes: usize,
     /// Commands that retention has proposed here.
     pub retentions: u64,
+    /// What keeps clients from writing here: they are answered BUSY.
+    pub pressures: Vec<Pressure>,
 }
 
 /// How one shard is doing on this node.
