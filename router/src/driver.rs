@@ -18,7 +18,7 @@ use throng_wire::{Epoch, NodeId, ShardId};
 
 use crate::asks::Asks;
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
-use crate::handle::{RouterInput, RouterStatus, ShardStatus};
+use crate::handle::{RouterInput, RouterStatus, ShardStatus, cause};
 use crate::inbound::{Arrived, Inbound};
 use crate::limits::{INPUTS_PER_TURN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
@@ -159,6 +159,7 @@ impl<S: StateRead> Driver<S> {
             self.poller.wait(&mut ready, timeout).map_err(|e| format!("router loop: epoll: {e}"))?;
             self.turn(&ready);
             if let Some(end) = self.stop.take() {
+                let end = end.map_err(|known| cause(&self.inputs, known));
                 self.finish(end.is_ok());
                 return end;
             }

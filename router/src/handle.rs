@@ -11,7 +11,7 @@ use throng_wire::{NodeId, ShardId};
 
 use crate::asks::Operated;
 use crate::gateways::GatewaySink;
-use crate::limits::INPUTS_MAX;
+use crate::limits::{CAUSE_WAIT, INPUTS_MAX};
 
 /// One input of the loop.
 pub enum RouterInput {
@@ -55,6 +55,18 @@ pub enum RouterInput {
     Retire,
     /// Stop after this turn.
     Stop,
+}
+
+/// Why the loop ends: what the thread that stopped says, if it says something within a moment, because whoever could not
+/// hand work to it knows only that it has stopped.
+pub(crate) fn cause(inputs: &Receiver<RouterInput>, known: String) -> String {
+    let deadline = std::time::Instant::now() + CAUSE_WAIT;
+    while let Ok(input) = inputs.recv_deadline(deadline) {
+        if let RouterInput::Fatal(reason) = input {
+            return reason;
+        }
+    }
+    known
 }
 
 /// How a node's shards are doing.
