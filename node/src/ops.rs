@@ -11,6 +11,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use throng_router::{RouterHandle, RouterInput, RouterStatus};
+use throng_router_core::Pressure;
 use throng_runtime::tls::PeerTls;
 use throng_runtime::unix_millis;
 
@@ -111,6 +112,8 @@ pub(crate) struct RouterView {
     pub(crate) applied_entries: u64,
     /// Commands that retention has proposed here since the start.
     pub(crate) retentions: u64,
+    /// Why clients that write are answered BUSY, if they are: the disk is nearly full, the state store does not keep up.
+    pub(crate) busy: Vec<String>,
 }
 
 impl From<RouterStatus> for RouterView {
@@ -141,8 +144,16 @@ impl From<RouterStatus> for RouterView {
             registered_sessions: status.sessions,
             registry_bytes: status.registry_bytes,
             retentions: status.retentions,
+            busy: status.pressures.iter().map(|pressure| reason(*pressure).to_owned()).collect(),
             applied_entries: status.shards.iter().map(|shard| shard.applied).sum(),
         }
+    }
+}
+
+fn reason(pressure: Pressure) -> &'static str {
+    match pressure {
+        Pressure::Disk => "disk",
+        Pressure::State => "state",
     }
 }
 
@@ -308,6 +319,7 @@ fn exposition(status: &Status) -> String {
         );
         gauge("throng_registry_bytes", "Bytes the registry of sessions takes.", router.registry_bytes as u64);
         gauge("throng_applied_entries", "Raft entries applied here.", router.applied_entries);
+        gauge("throng_busy", "Reasons why clients that write are answered BUSY.", router.busy.len() as u64);
         gauge("throng_retention_commands", "Floors that retention proposed to raise.", router.retentions);
     }
     if let Some(scrub) = &status.scrub {

@@ -105,6 +105,12 @@ fn describe(status: &Status) -> String {
         );
         text +=
             &format!("  links     up to nodes {:?}, {} gateway loops\n", router.links_up, router.gateways);
+        for reason in &router.busy {
+            text += match reason.as_str() {
+                "disk" => "  BUSY      the disk is nearly full: clients cannot write\n",
+                _ => "  BUSY      the state store does not keep up: clients cannot write\n",
+            };
+        }
         text += &format!(
             "  registry  {} sessions in {} bytes; {} entries applied\n",
             router.registered_sessions, router.registry_bytes, router.applied_entries

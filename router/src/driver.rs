@@ -19,7 +19,7 @@ use throng_wire::{Epoch, NodeId, ShardId};
 
 use crate::asks::Asks;
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
-use crate::handle::{MetaReply, RouterInput, RouterStatus, ShardStatus};
+use crate::handle::{MetaReply, RouterInput, RouterStatus, ShardStatus, cause};
 use crate::inbound::{Arrived, Inbound};
 use crate::limits::{INPUTS_PER_TURN, PAUSE_MIN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
@@ -177,6 +177,7 @@ impl<S: StateRead> Driver<S> {
             self.poller.wait(&mut ready, timeout).map_err(|e| format!("router loop: epoll: {e}"))?;
             self.turn(&ready);
             if let Some(end) = self.stop.take() {
+                let end = end.map_err(|known| cause(&self.inputs, known));
                 self.finish(end.is_ok());
                 return end;
             }
@@ -540,6 +541,7 @@ impl<S: StateRead> Driver<S> {
             sessions: stats.sessions,
             registry_bytes: stats.registry_bytes,
             retentions: stats.retentions,
+            pressures: self.router.pressures().collect(),
         }
     }
 

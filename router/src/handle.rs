@@ -12,7 +12,7 @@ use throng_wire::{NodeId, ShardId};
 
 use crate::asks::Operated;
 use crate::gateways::GatewaySink;
-use crate::limits::INPUTS_MAX;
+use crate::limits::{CAUSE_WAIT, INPUTS_MAX};
 
 /// One input of the loop.
 pub enum RouterInput {
@@ -65,6 +65,18 @@ pub enum RouterInput {
 /// What a command of the metadata group came to.
 pub type MetaReply = Result<MetaDone, MetaError>;
 
+/// Why the loop ends: what the thread that stopped says, if it says something within a moment, because whoever could not
+/// hand work to it knows only that it has stopped.
+pub(crate) fn cause(inputs: &Receiver<RouterInput>, known: String) -> String {
+    let deadline = std::time::Instant::now() + CAUSE_WAIT;
+    while let Ok(input) = inputs.recv_deadline(deadline) {
+        if let RouterInput::Fatal(reason) = input {
+            return reason;
+        }
+    }
+    known
+}
+
 /// How a node's shards are doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouterStatus {
@@ -82,6 +94,8 @@ pub struct RouterStatus {
     pub registry_bytes: usize,
     /// Commands that retention has proposed here.
     pub retentions: u64,
+    /// What keeps clients from writing here: they are answered BUSY.
+    pub pressures: Vec<Pressure>,
 }
 
 /// How one shard is doing on this node.

@@ -72,6 +72,9 @@ pub const STALL_MAX: Duration = Duration::from_secs(10);
 /// Questions of operators of a kind that wait for their answer.
 pub const ASKS_MAX: usize = 64;
 
+/// How long a loop that ends waits for the reason of the thread that stopped.
+pub const CAUSE_WAIT: Duration = Duration::from_millis(100);
+
 /// How soon a hand-over that found a full queue is tried again.
 pub const RETRY_FULL: Duration = Duration::from_millis(1);
 

@@ -8,6 +8,7 @@
 //!
 //!  DIR/LOCK      held while a process uses DIR          DIR/log/0000000001.log …   segments
 //!  DIR/FORMAT    cluster, node, shards, version         DIR/state/                 RocksDB
+//!  DIR/RESERVE   room that is given up when the disk is full
 //! ```
 //!
 //! [`open`] locks, checks and recovers a data directory; nothing in it is changed if anything is wrong. The layout of
@@ -29,6 +30,7 @@ mod lock;
 pub mod log;
 mod open;
 mod report;
+mod reserve;
 mod space;
 mod state;
 

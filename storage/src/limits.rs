@@ -72,6 +72,18 @@ pub const SPACE_RESERVE_MIN: u64 = 48 << 20;
 /// The most.
 pub const SPACE_RESERVE_MAX: u64 = 256 << 20;
 
+/// Room that the node keeps for itself as a file, a fortieth of the disk within these: enough for the flushes of what is
+/// under way when clients are stopped, and less than what they leave free.
+pub const RESERVE_BYTES_MIN: u64 = 16 << 20;
+/// The most.
+pub const RESERVE_BYTES_MAX: u64 = 64 << 20;
+
+/// A flush wants so much free, or the reserve is given up: what gathers between two of them, and its files' frames.
+pub const FLUSH_ROOM: u64 = 48 << 20;
+
+/// Opening the state wants so much free.
+pub const OPEN_ROOM: u64 = 8 << 20;
+
 /// Batches queued for the import thread: what may be under way of all snapshots that are received, and drops of copies.
 pub const IMPORT_QUEUE_MAX: usize = 256;
 
@@ -104,6 +116,7 @@ pub const STATE_FILES_MAX: i32 = 512;
 const _: () = assert!(SEGMENT_RETRY.as_millis() < SEGMENT_PATIENCE.as_millis());
 const _: () = assert!(WRITE_BUFFER_BYTES > FLUSH_BYTES && WRITE_BUFFERS_BYTES > 2 * FLUSH_BYTES);
 const _: () = assert!(COMPACT_FILES as u64 * FLUSH_BYTES as u64 >= LEVEL_BYTES);
+const _: () = assert!(RESERVE_BYTES_MIN < SPACE_RESERVE_MIN && RESERVE_BYTES_MAX < SPACE_RESERVE_MAX);
 const _: () = assert!(COMPACT_FILES < SLOWDOWN_FILES && SLOWDOWN_FILES < STOP_FILES);
 // What raft hands out for one group at once fits into one commit, four times over for the entries' headers.
 const _: () = assert!(layout::COMMIT_BYTES_MAX as u64 > 4 * store::UNCOMMITTED_BYTES_MAX);

@@ -19,9 +19,11 @@ use throng_wire::ids::{Epoch, NodeId};
 use crate::durable::{rename_synced, sync_dir, write_synced};
 use crate::error::{Doing, OpenError};
 use crate::format::{FORMAT, FORMATTING, Format, read_format};
+use crate::limits::OPEN_ROOM;
 use crate::lock::{DataLock, LOCK};
 use crate::log::fs::OsFs;
 use crate::log::{Log, LogConfig, files};
+use crate::reserve::Reserve;
 use crate::state::{RocksState, StateConfig};
 
 const LOG_DIR: &str = "log";
@@ -101,6 +103,7 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     if !state_dir.is_dir() {
         return Err(OpenError::Incomplete { path: state_dir });
     }
+    Reserve::of(dir).make_room(OPEN_ROOM);
     let state = RocksState::open(&state_dir, Arc::clone(&lock), &options.state)
         .map_err(|error| OpenError::State(error.0))?;
     Ok(Opened { format, state, log, lock })

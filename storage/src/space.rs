@@ -7,6 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::limits::{SPACE_POLL, SPACE_RESERVE_MAX, SPACE_RESERVE_MIN};
+use crate::reserve::Reserve;
 
 /// What a file system has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +57,14 @@ impl SpaceWatch {
         Space::of(&dir)?;
         let (stop, stopped) = channel::<()>();
         let body = move || {
-            let mut was_low = false;
+            let (mut was_low, reserve) = (false, Reserve::of(&dir));
             while stopped.recv_timeout(SPACE_POLL) == Err(RecvTimeoutError::Timeout) {
                 // A file system that does not answer is the business of whoever writes to it.
                 let Ok(space) = Space::of(&dir) else { continue };
                 let is_low = space.is_low(was_low);
+                if !is_low {
+                    reserve.restore(space);
+                }
                 if is_low != was_low {
                     was_low = is_low;
                     tracing::warn!(free = space.free, reserve = space.reserve(), is_low, "disk space");

@@ -26,7 +26,9 @@ pub use pressure::Pressure;
 pub use scrub::Scrub;
 pub use view::View;
 
+use crate::limits::FLUSH_ROOM;
 use crate::lock::DataLock;
+use crate::reserve::Reserve;
 
 type Db = DBWithThreadMode<MultiThreaded>;
 
@@ -141,6 +143,9 @@ impl RocksState {
     /// [`StateError`]; the node stops.
     pub fn flush_all(&self) -> Result<(), StateError> {
         let tables = [self.table(TABLES[0])?, self.table(TABLES[1])?, self.table(TABLES[2])?];
+        if let Some(dir) = self.inner.db.path().parent() {
+            Reserve::of(dir).make_room(FLUSH_ROOM);
+        }
         let mut options = FlushOptions::default();
         options.set_wait(true);
         self.inner.db.flush_cfs_opt(&tables.each_ref(), &options).map_err(failed)

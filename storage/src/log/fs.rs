@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::space::Space;
+
 /// One directory of segment files.
 pub(crate) trait LogFs: Send + Sync {
     /// All names in it.
@@ -20,6 +22,10 @@ pub(crate) trait LogFs: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_names(&self) -> io::Result<()>;
+    /// Free bytes of its file system; `None` if that is not known.
+    fn free(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// One segment file.
@@ -65,6 +71,10 @@ impl LogFs for OsFs {
 
     fn sync_names(&self) -> io::Result<()> {
         crate::durable::sync_dir(&self.0)
+    }
+
+    fn free(&self) -> Option<u64> {
+        Space::of(&self.0).ok().map(|space| space.free)
     }
 }
 

@@ -48,6 +48,10 @@ impl Maker {
         let (generation, capacity) = (self.next, self.capacity);
         let header = SegmentHeader { log: self.log, generation, capacity, begin: self.begin };
         let old = self.next_free()?;
+        // It would take what little room there is from the flushes that let the log begin later, only to fail.
+        if old.is_none() && self.fs.free().is_some_and(|free| free < capacity) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         files::make(&*self.fs, old, header, stopped)?;
         self.next = generation.next();
         Ok(Segment { generation, capacity })

@@ -278,6 +278,12 @@ impl Cluster {
         (0..self.nodes.len()).map(|node| serving(node).unwrap_or(0)).collect()
     }
 
+    /// Whether a node answers clients that write with BUSY, or does not answer at all, which they notice as well.
+    pub(super) fn refuses(&self, node: usize) -> bool {
+        let is_busy = |view: Value| view["router"]["busy"].as_array().is_some_and(|why| !why.is_empty());
+        self.status(node).is_none_or(is_busy)
+    }
+
     /// The node that leads most shards.
     pub(super) fn first_leader(&self) -> usize {
         let serving = self.serving();

@@ -1,4 +1,5 @@
-//! Full disks under load: the one of the node that leads most, of another node, of all. Held against: every shard takes
+//! Full disks under load: the one of the node that leads most, of another node, of all. Held against: clients that write
+//! are refused (BUSY, or a link that breaks) within a second after the disk is full; every shard takes
 //! writes again within 5 s while a majority has space; reads go on even if nobody has; within 30 s after space came back
 //! every shard takes writes, by no other hand than a supervisor's that starts ended processes; nothing is lost.
 
@@ -12,13 +13,16 @@ use super::cluster::{Cluster, NODES};
 use super::disks::Disks;
 use super::end::end;
 use super::load::{Load, Plan};
-use super::{Options, Programs, Rng, space, unix_ms};
+use super::{Options, Programs, Rng, space, unix_ms, wait};
 use crate::Result;
 use crate::tally::Tally;
 
 /// How long a disk stays full, and the load's schedule in seconds: by night, and in the short form.
 const LONG: (Duration, u64) = (Duration::from_secs(12), 45);
-const SHORT: (Duration, u64) = (Duration::from_secs(7), 20);
+const SHORT: (Duration, u64) = (Duration::from_secs(8), 30);
+
+/// Clients that write at a node whose disk is full are refused within this.
+const REFUSED_MAX: Duration = Duration::from_secs(1);
 
 /// Service within this while a majority has space, and after space came back.
 const TAKEOVER_MAX_MS: u64 = 5_000;
@@ -108,6 +112,9 @@ impl Run {
         for victim in &victims {
             self.disks.fill(*victim)?;
         }
+        let refused = wait("clients are refused", REFUSED_MAX, || {
+            victims.iter().all(|victim| self.cluster.refuses(*victim))
+        });
         load.timeline.watch(unix_ms() + 1);
         let acks = load.timeline.acks();
         let ends = self.supervise(self.full, |_| false)?;
@@ -126,18 +133,18 @@ impl Run {
         let back_ok = back.is_some_and(|ms| ms <= BACK_MAX_MS);
         self.supervise(Duration::from_secs(30), |cluster| cluster.is_whole())?;
         let verdict = load.finish()?;
-        for is_good in [takeover_ok, reads_ok, back_ok, verdict.is_good] {
+        for is_good in [refused.is_ok(), takeover_ok, reads_ok, back_ok, verdict.is_good] {
             self.tally += Tally::one(is_good);
         }
         println!(
-            "chaos: cycle {:>3}, disk of {} full: writes at every shard after {while_full:?} ms ({acked} acks), \
+            "chaos: cycle {:>3}, disk of {} full: refused after {refused:?}, writes at every shard after {while_full:?} ms ({acked} acks), \
              reads {reads_ok}, {ends:?} ended, back {back:?} ms after space, {}",
             number + 1,
             KINDS[kind],
             if verdict.is_good { "nothing lost" } else { "VIOLATED" }
         );
         self.cycles.push(json!({
-            "full": KINDS[kind], "writes_while_full_ms": while_full, "acks_while_full": acked, "reads": reads_ok,
+            "full": KINDS[kind], "refused_ms": refused.ok().map(|took| took.as_millis() as u64), "writes_while_full_ms": while_full, "acks_while_full": acked, "reads": reads_ok,
             "ended": ends, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
         }));
         Ok(())

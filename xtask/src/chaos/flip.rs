@@ -302,7 +302,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     process::run(Command::new("cp").args(["-a", "--sparse=always"]).arg(from).arg(to))
 }
 
-/// Every file with something in it, and its kind.
+/// Every file with something in it, and its kind; the reserve is nothing but room.
 fn files(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
     let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -310,7 +310,7 @@ fn files(root: &Path) -> Result<Vec<(&'static str, PathBuf)>> {
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             if path.is_dir() {
                 folders.push(path);
-            } else if path.metadata().is_ok_and(|data| data.len() > 0) {
+            } else if !path.ends_with("RESERVE") && path.metadata().is_ok_and(|data| data.len() > 0) {
                 found.push((kind(&path, root), path));
             }
         }

@@ -291,12 +291,16 @@ impl<S: StateRead> Router<S> {
         }
     }
 
-    /// Something does not keep up, or does again. Until then clients that write are BUSY; what is under way goes on.
+    /// Something does not keep up, or does again. Until then clients that write are BUSY; what is under way goes on. With a
+    /// full disk the node also gives its leaderships to nodes that have room.
     pub fn handle_pressure(&mut self, pressure: Pressure, is_high: bool) {
         if is_high {
             self.pressures.insert(pressure);
         } else {
             self.pressures.remove(&pressure);
+        }
+        if pressure == Pressure::Disk {
+            self.store.set_reluctant(self.now, is_high);
         }
     }
 

@@ -152,7 +152,9 @@ impl<S: StateRead> Router<S> {
         if was_missed {
             self.meta.forget_hint(dest);
         }
-        let Some(node) = self.node_for(dest, misses) else { return Ok(now + self.config.outbox_linger + RETRY) };
+        let Some(node) = self.node_for(dest, misses) else {
+            return Ok(now + self.config.outbox_linger + RETRY);
+        };
         let Outgoing { rows, channels } = self.machines.outgoing(from, dest, after)?;
         let Some(&(last, _)) = channels.last() else { return Ok(now + self.config.outbox_resend) };
         // A full batch means a backlog: no pause behind it.

@@ -29,6 +29,10 @@ pub(super) struct Balance {
     /// A node not heard for this long counts as gone.
     silence: Duration,
     next: Instant,
+    /// The last move, until it is known how it ended.
+    moving: Option<(ShardId, NodeId, Instant)>,
+    /// Nodes that did not take a leadership over, and until when they are offered none.
+    avoided: BTreeMap<NodeId, Instant>,
 }
 
 impl Balance {
@@ -38,6 +42,8 @@ impl Balance {
             peers: BTreeMap::new(),
             silence: config.tick * config.election_ticks as u32,
             next: now + limits::BALANCE_EVERY,
+            moving: None,
+            avoided: BTreeMap::new(),
         }
     }
 
@@ -87,16 +93,37 @@ impl Balance {
             return None;
         }
         self.next = now + limits::BALANCE_EVERY;
-        (0..groups.len() as u32).map(ShardId).find_map(|shard| {
+        if self.is_moving(groups, now) {
+            return None;
+        }
+        self.avoided.retain(|_, until| *until > now);
+        let found = (0..groups.len() as u32).map(ShardId).find_map(|shard| {
             let group = &groups[shard.0 as usize];
             let to = preferred(shard, &group.members().voter_nodes())?;
             self.should_move(group, to, now).then_some((shard, to))
-        })
+        });
+        self.moving = found.map(|(shard, to)| (shard, to, now + limits::BALANCE_MOVED));
+        found
+    }
+
+    /// Whether it is not known yet how the last move ended. A node that did not take it over is avoided for a while: it
+    /// may have reasons, and every offer keeps writers of a shard waiting.
+    fn is_moving(&mut self, groups: &[Group], now: Instant) -> bool {
+        let Some((shard, to, until)) = self.moving else { return false };
+        if groups[shard.0 as usize].is_leader() && now < until {
+            return true;
+        }
+        if groups[shard.0 as usize].is_leader() {
+            self.avoided.insert(to, now + limits::BALANCE_AVOID);
+        }
+        self.moving = None;
+        false
     }
 
     fn should_move(&self, group: &Group, to: NodeId, now: Instant) -> bool {
         let stable = |since: Duration| since >= limits::BALANCE_AFTER;
         to != self.node
+            && !self.avoided.contains_key(&to)
             && group.is_serving()
             && !group.is_handing_over()
             && group.led_since().is_some_and(|since| stable(now.since(since)))

@@ -106,6 +106,14 @@ pub const BALANCE_LAG_MAX: u64 = 1024;
 /// How long a group refuses proposals while it waits for the open ones before it gives leadership away.
 pub const DRAIN_MAX: Duration = Duration::from_millis(300);
 
+/// A leadership that balance hands over has moved within this, or the other node did not want it,
+pub const BALANCE_MOVED: Duration = Duration::from_secs(2);
+/// and is offered none for this long.
+pub const BALANCE_AVOID: Duration = Duration::from_secs(30);
+
+/// How often a node that would rather not lead tries to give its leaderships away.
+pub const RELUCTANT_EVERY: Duration = Duration::from_secs(10);
+
 /// A group commit that takes longer means a hung disk: the node gives its leaderships away.
 pub const PERSIST_STALL: Duration = Duration::from_secs(2);
 

@@ -57,6 +57,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use raft::eraftpb::MessageType;
 use throng_base::Instant;
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::{RaftBatch, RaftMessage};
@@ -97,6 +98,8 @@ pub struct Store {
     /// The group whose entries leave memory next.
     evict_next: usize,
     retired: bool,
+    /// It would rather not lead; and when it tries next to give away what it leads.
+    reluctant: Option<Instant>,
     stats: StoreStats,
 }
 
@@ -134,6 +137,7 @@ impl Store {
             tail_bytes: groups.iter().map(|group| group.log().bytes()).sum(),
             evict_next: 0,
             retired: false,
+            reluctant: None,
             stats: StoreStats::default(),
             groups,
             config,
@@ -237,6 +241,8 @@ impl Store {
                 self.stats.dropped_shard += 1;
             } else if PeerId(message.from).node() != from {
                 self.stats.dropped_stranger += 1;
+            } else if self.reluctant.is_some() && message.kind == MessageType::MsgTimeoutNow as u32 {
+                self.stats.dropped_stale += 1;
             } else if let Err(refusal) = self.change(shard, |group, persists| group.step(message, persists)) {
                 refusal.count(&mut self.stats);
                 if refusal == Refusal::Stranger {
@@ -349,6 +355,11 @@ impl Store {
         }
         if stalled || self.retired {
             self.give_away();
+        } else if let Some(at) = self.reluctant {
+            if at <= now {
+                self.reluctant = Some(now + limits::RELUCTANT_EVERY);
+                self.give_away();
+            }
         } else if self.config.balance
             && let Some((shard, to)) = self.balance.next_move(&self.groups, now)
         {
@@ -383,6 +394,21 @@ impl Store {
         self.advance(now);
         self.retired = true;
         self.give_away();
+    }
+
+    /// Whether this node would rather not lead, because it can store little more. It gives its leaderships away, a few
+    /// seconds apart if nobody takes them, and takes none over when another offers one; it asks for votes only where a
+    /// leader is missing, so where all nodes are reluctant shards have leaders all the same.
+    pub fn set_reluctant(&mut self, now: Instant, is_reluctant: bool) {
+        self.advance(now);
+        match (is_reluctant, self.reluctant) {
+            (true, None) => {
+                self.reluctant = Some(now + limits::RELUCTANT_EVERY);
+                self.give_away();
+            }
+            (false, Some(_)) => self.reluctant = None,
+            _ => {}
+        }
     }
 
     fn give_away(&mut self) {

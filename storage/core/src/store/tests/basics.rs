@@ -136,6 +136,34 @@ fn a_retiring_node_gives_everything_away_and_stays_out() {
 }
 
 #[test]
+fn a_reluctant_node_gives_everything_away_until_it_is_not() {
+    let mut world = calm(3, 6);
+    world.until("leadership", SECOND, |world| all_serving(world, 6));
+    let reluctant = |is_reluctant| move |store: &mut Store, now| store.set_reluctant(now, is_reluctant);
+    let leads = |world: &World, node: usize| world.nodes[node].store.as_ref().is_some_and(Store::leads_any);
+    world.input(1, reluctant(true));
+    world.until("it leads nothing", SECOND, |world| !leads(world, 1) && all_serving(world, 6));
+    for _ in 0..20 {
+        world.run(SECOND);
+        assert!(!leads(&world, 1), "balance offers it nothing that it takes");
+        assert!(all_serving(&world, 6) && world.propose(world.serving(ShardId(1)).expect("led"), ShardId(1)));
+    }
+    // Where nobody wants to lead, somebody does, and nothing is lost.
+    world.input(0, reluctant(true));
+    world.input(2, reluctant(true));
+    world.run(SECOND);
+    world.until("leadership", SECOND, |world| all_serving(world, 6));
+    world.crash(0);
+    world.until("the others", 2 * SECOND, |world| all_serving(world, 6));
+    world.start(0);
+    for node in [1, 2] {
+        world.input(node, reluctant(false)).expect("it runs");
+    }
+    world.until("balance", 60 * SECOND, World::is_even);
+    assert_eq!(world.tally.lost, 0);
+}
+
+#[test]
 fn a_hung_disk_moves_the_leadership_away() {
     let mut world = calm(3, 3);
     world.until("leadership", SECOND, |world| all_serving(world, 3));
@@ -161,7 +189,7 @@ fn a_hung_disk_moves_the_leadership_away() {
 
 fn heartbeat_answer(store: &Store, from: u64) -> RaftBatch {
     let answer = RaftMessage {
-        kind: raft::eraftpb::MessageType::MsgHeartbeatResponse as u32,
+        kind: MessageType::MsgHeartbeatResponse as u32,
         from,
         to: 1,
         term: store.term(ShardId(0)),
