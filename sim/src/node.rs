@@ -115,7 +115,7 @@ impl Node {
     pub(crate) fn start(
         &mut self,
         now: Instant,
-        voters: &[NodeId],
+        (nodes, voters): (&[NodeId], &[NodeId]),
         shards: u32,
         plan: &FaultPlan,
         rng: &mut Rng,
@@ -143,6 +143,7 @@ impl Node {
         let log = Box::new(self.disk.log.reader());
         let store = Store::new(config, seed, local, groups, log).map_err(|error| error.to_string())?;
         let mut config = RouterConfig::new(self.id, shards, Epoch(1));
+        config.nodes = nodes.to_vec();
         config.flush_age = core::time::Duration::from_millis(rng.between(20, 1_000));
         let wall = self.wall_ms(now);
         let router = Router::new(config, seed, local, wall, store, state, &replicas)

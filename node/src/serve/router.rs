@@ -251,6 +251,7 @@ impl Plan {
             .map_err(|e| Failure::runtime("recovery", e))?;
         let mut router_config = RouterConfig::new(self.config.node, self.facts.shards, opened.format.epoch);
         router_config.body_max = self.config.body_max;
+        router_config.nodes = self.config.peers.keys().copied().collect();
         let (now, wall) = (clock.now(), unix_millis());
         let router = Router::new(router_config, seed, now, wall, store, state.clone(), &replicas)
             .map_err(|e| Failure::runtime("recovery", e))?;

@@ -19,8 +19,10 @@ impl World {
             return;
         }
         self.down.remove(&node);
-        let (now, voters, shards) = (self.now, self.voters.clone(), self.scenario.shards);
-        match self.nodes[node].start(now, &voters, shards, &self.scenario.plan, &mut self.rng) {
+        let (now, shards) = (self.now, self.scenario.shards);
+        let ids = self.ids.clone();
+        let ids = (&ids[..], &ids[..self.scenario.nodes]);
+        match self.nodes[node].start(now, ids, shards, &self.scenario.plan, &mut self.rng) {
             Ok(half_copies) => self.faults.half_copies += half_copies,
             Err(reason) => return self.start_refused(node, &reason),
         }

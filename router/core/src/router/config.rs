@@ -13,6 +13,8 @@ use crate::machines::MemoryLimits;
 pub struct RouterConfig {
     /// This node.
     pub node: NodeId,
+    /// Nodes of the cluster, as far as they are known at the start: where a shard may be that has no replica here.
+    pub nodes: Vec<NodeId>,
     /// Number of shards; fixed when the cluster was formatted.
     pub shards: u32,
     /// History epoch.
@@ -36,6 +38,7 @@ impl RouterConfig {
     pub fn new(node: NodeId, shards: u32, epoch: Epoch) -> Self {
         Self {
             node,
+            nodes: Vec::new(),
             shards,
             epoch,
             body_max: BODY_MAX_DEFAULT,

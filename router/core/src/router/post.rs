@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use throng_base::planted::{Bug, is_planted};
 use throng_base::{Instant, Rng};
+use throng_storage_core::entry::PeerId;
 use throng_storage_core::state::StateRead;
 use throng_wire::ids::{ChannelId, NodeId, Seq, ShardId};
 use throng_wire::peer::{InboxRow, RouterMessage};
@@ -39,6 +40,8 @@ struct Lane {
     /// The last channel that was sent; the next batch begins behind it.
     after: ChannelId,
     ticket: Option<Ticket>,
+    /// Tickets in a row that nobody answered.
+    misses: u32,
 }
 
 /// All outgoing mail of this node.
@@ -48,6 +51,9 @@ pub(super) struct Post {
     lanes: BTreeMap<(ShardId, ShardId), Lane>,
     /// Shards by the time their outbox is looked at. Invariant: a shard is in it where its desk's `post_at` says.
     due: BTreeSet<(Instant, ShardId)>,
+    /// Where mail for a shard goes of which this node does not know who leads it, for instance because it has no replica:
+    /// to the node that answered last, or to one after the other.
+    routes: BTreeMap<ShardId, NodeId>,
     /// Random from the start: an answer to a ticket of an earlier life must not clear another one's rows.
     next_batch: u64,
 }
@@ -55,7 +61,7 @@ pub(super) struct Post {
 impl Post {
     pub(super) fn new(seed: u64) -> Self {
         let next_batch = Rng::new(seed).fork(u64::from_be_bytes(*b"tickets\0")).next_u64() >> 2;
-        Self { lanes: BTreeMap::new(), due: BTreeSet::new(), next_batch }
+        Self { lanes: BTreeMap::new(), due: BTreeSet::new(), routes: BTreeMap::new(), next_batch }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -144,9 +150,13 @@ impl<S: StateRead> Router<S> {
         if let Some(ticket) = lane.ticket.as_ref().filter(|ticket| ticket.resend_at > now) {
             return Ok(ticket.resend_at);
         }
-        lane.ticket = None;
-        let after = lane.after;
-        let Some(node) = self.node_for(dest) else { return Ok(now + self.config.outbox_linger + RETRY) };
+        lane.misses = if lane.ticket.take().is_some() { lane.misses + 1 } else { 0 };
+        let (after, misses) = (lane.after, lane.misses);
+        // Whoever is said to lead may have ceased to while this node lost its replica: now and then others are tried.
+        let leader = self.node_for(dest).filter(|_| misses % 4 != 3);
+        let Some(node) = leader.or_else(|| self.guess(dest, misses > 0)) else {
+            return Ok(now + self.config.outbox_linger + RETRY);
+        };
         let Outgoing { rows, channels } = self.machines.outgoing(from, dest, after)?;
         let Some(&(last, _)) = channels.last() else { return Ok(now + self.config.outbox_resend) };
         // A full batch means a backlog: no pause behind it.
@@ -155,7 +165,7 @@ impl<S: StateRead> Router<S> {
         self.post.next_batch = (batch + 1) & (u64::MAX >> 2);
         let resend_at = now + self.config.outbox_resend;
         let ticket = Ticket { batch, channels, resend_at, is_clearing: false };
-        self.post.lanes.insert((from, dest), Lane { after: last, ticket: Some(ticket) });
+        self.post.lanes.insert((from, dest), Lane { after: last, ticket: Some(ticket), misses });
         self.send_router(node, RouterMessage::InboxUpdate { from_shard: from, to_shard: dest, batch, rows });
         Ok(resend_at)
     }
@@ -163,6 +173,23 @@ impl<S: StateRead> Router<S> {
     /// The node that serves a shard, if one is known to.
     fn node_for(&self, shard: ShardId) -> Option<NodeId> {
         if self.serves(shard) { Some(self.config.node) } else { self.other_leader(shard) }
+    }
+
+    /// A node that may serve a shard; another one if the last was of no use.
+    fn guess(&mut self, shard: ShardId, is_unanswered: bool) -> Option<NodeId> {
+        let last = self.post.routes.get(&shard).copied();
+        if let Some(node) = last.filter(|_| !is_unanswered) {
+            return Some(node);
+        }
+        let shards = (0..self.config.shards).map(ShardId);
+        let members = shards.flat_map(|shard| self.store.conf(shard).members().collect::<Vec<_>>());
+        let mut nodes: BTreeSet<NodeId> = members.map(|peer| PeerId(peer).node()).collect();
+        nodes.extend(&self.config.nodes);
+        nodes.remove(&self.config.node);
+        let next = last.and_then(|last| nodes.range(last..).find(|node| **node > last));
+        let node = *next.or(nodes.first())?;
+        self.post.routes.insert(shard, node);
+        Some(node)
     }
 
     /// Sends a message to a node, or takes it at once if that is this one.
@@ -181,6 +208,9 @@ impl<S: StateRead> Router<S> {
                 self.inbox_update(node, from_shard, to_shard, batch, &rows);
             }
             RouterMessage::InboxStored { to_shard, from_shard, batch } => {
+                if let Some(route) = self.post.routes.get_mut(&from_shard) {
+                    *route = node;
+                }
                 self.inbox_stored(to_shard, from_shard, batch);
             }
         }
