@@ -62,6 +62,8 @@ pub enum Bug {
     CommitBehindApplied,
     /// A snapshot that failed is never reported to raft.
     SnapshotNotReported,
+    /// A change of the members is applied twice.
+    ConfChangeTwice,
     /// Recovery goes on behind a damaged commit as if it had never been.
     DamagedCommitSkipped,
     /// A replica deletes old events on its own, without a command in the log.
@@ -70,7 +72,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NoFsync,
         Self::AckBeforeQuorum,
         Self::HardStateAfterSend,
@@ -98,6 +100,7 @@ impl Bug {
         Self::LogCutBeforeFlush,
         Self::CommitBehindApplied,
         Self::SnapshotNotReported,
+        Self::ConfChangeTwice,
         Self::DamagedCommitSkipped,
         Self::RetentionWithoutCommand,
     ];

@@ -67,7 +67,7 @@ struct View {
 }
 
 /// Small, so that snapshots have many chunks.
-const VIEW_CHUNK_BYTES: usize = 500;
+const VIEW_CHUNK_BYTES: usize = 1_000;
 
 impl Disk {
     pub(crate) fn new(log: LogDisk) -> Self {

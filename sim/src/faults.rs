@@ -45,6 +45,8 @@ pub struct FaultPlan {
     pub cut_every: Duration,
     /// Mean time between jumps of a node's wall clock; none if zero.
     pub jump_every: Duration,
+    /// Mean time between changes of a group's members; none if zero.
+    pub change_every: Duration,
     /// Longest deviation of a node's clocks from true time, parts per million.
     pub drift_ppm: u32,
     /// How long faults go on; afterwards everything heals.
@@ -55,7 +57,7 @@ impl FaultPlan {
     /// Draws a plan.
     pub fn draw(rng: &mut Rng) -> Self {
         let ms = Duration::from_millis;
-        let damage = rng.chance(300_000);
+        let damage = rng.chance(400_000);
         // What is damaged shows when it is read, so a damaged log is kept more often.
         let keep_entries = match rng.below(10) * u64::from(!damage || rng.chance(400_000)) {
             0 => u64::MAX,
@@ -76,8 +78,8 @@ impl FaultPlan {
             hang: sometimes(200_000, 100, 5_000) as u32,
             write_error: sometimes(200_000, 100, 5_000) as u32,
             damage,
-            lost_write: sometimes(500_000, 500, 40_000) as u32,
-            misdirected: sometimes(500_000, 500, 20_000) as u32,
+            lost_write: sometimes(700_000, 500, 40_000) as u32,
+            misdirected: sometimes(700_000, 500, 40_000) as u32,
             flip: sometimes(700_000, 100_000, 900_000) as u32,
             view_error: sometimes(300_000, 1_000, 300_000) as u32,
             keep_entries,
@@ -87,6 +89,7 @@ impl FaultPlan {
             partition_every: ms(sometimes(600_000, 500, 4_000)),
             cut_every: ms(sometimes(700_000, 100, 2_000)),
             jump_every: ms(sometimes(400_000, 200, 3_000)),
+            change_every: ms(sometimes(400_000, 50, 1_000)),
             drift_ppm: sometimes(400_000, 10, 50_000) as u32,
             duration: ms(rng.between(3_000, 12_000)),
         }
@@ -114,6 +117,7 @@ impl FaultPlan {
             partition_every: Duration::ZERO,
             cut_every: Duration::ZERO,
             jump_every: Duration::ZERO,
+            change_every: Duration::ZERO,
             drift_ppm: 0,
             duration: Duration::from_secs(3),
         }
@@ -206,6 +210,12 @@ counts! {
     read_errors: "failed reads",
     /// Replicas that refused to start because their log was damaged.
     refused_starts: "damaged logs refused",
+    /// Commands handed to the metadata group.
+    commands: "metadata commands",
+    /// Changes of a group's members proposed.
+    changes: "membership changes",
+    /// Of these, in several steps that take effect together.
+    joint_changes: "joint changes",
     /// Client connections cut.
     cuts: "connections cut",
     /// Wall-clock jumps.
@@ -231,6 +241,7 @@ impl FaultCounts {
             self.snapshots_restored,
             self.snapshots_failed,
             self.half_copies,
+            self.joint_changes,
         ];
         let all: u64 = self.named().iter().map(|(_, count)| count).sum();
         all - consequences.iter().sum::<u64>()

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use throng_base::{Instant, Rng};
 use throng_gateway_core::{Gateway, GatewayConfig};
 use throng_router_core::machines::copies;
+use throng_router_core::meta::{JoinId, Registration, Versions};
 use throng_router_core::{Router, RouterConfig, applied};
 use throng_storage_core::log::{BLOCK, LogId};
+use throng_storage_core::store::limits::NO_REPLICA;
 use throng_storage_core::store::{RecoveredGroup, Store, StoreConfig};
 use throng_wire::link::GatewayId;
 use throng_wire::{Epoch, NodeId, ShardId};
@@ -80,7 +82,7 @@ impl Node {
         let capacity = BLOCK << rng.between(5, 9); // 128 KiB to 2 MiB
         Self {
             id,
-            disk: Disk::new(LogDisk::new(LogId(rng.next_u64()), shards, capacity)),
+            disk: Disk::new(LogDisk::new(LogId(rng.next_u64()), shards + 1, capacity)),
             life: 0,
             process: None,
             wall_offset_ms: 0,
@@ -115,7 +117,7 @@ impl Node {
     pub(crate) fn start(
         &mut self,
         now: Instant,
-        voters: &[NodeId],
+        founders: &[NodeId],
         shards: u32,
         plan: &FaultPlan,
         rng: &mut Rng,
@@ -125,9 +127,12 @@ impl Node {
         let state = self.disk.state.clone();
         self.disk.log.recover()?;
         let (mut groups, mut replicas) = (Vec::new(), Vec::new());
-        for shard in (0..shards).map(ShardId) {
-            // Without a mark it is the first copy, which has the shard's own number.
-            let replica = self.disk.log.mark(shard).map_or(shard.0, |mark| mark.replica);
+        let is_founder = founders.contains(&self.id);
+        // One group more than shards: that of the metadata.
+        for shard in (0..=shards).map(ShardId) {
+            // Without a mark it is the first copy, which has the shard's own number, or there is none.
+            let first = if is_founder { shard.0 } else { NO_REPLICA };
+            let replica = self.disk.log.mark(shard).map_or(first, |mark| mark.replica);
             let row = applied(&state, shard, replica).expect("memory can be read");
             let group = self.disk.log.recovered(shard, row.index, row.term);
             groups.push(RecoveredGroup { conf: row.conf, ..group });
@@ -136,13 +141,17 @@ impl Node {
         let stored = copies(&state).expect("memory can be read");
         let half = stored.iter().filter(|copy| copy.shard.is_none() && !replicas.contains(&copy.replica));
         let half = half.count() as u64;
-        let mut config = StoreConfig::new(self.id, voters.to_vec(), shards);
+        let mut config = StoreConfig::new(self.id, founders.to_vec(), shards + 1);
         // Small enough that followers sometimes need the log, and sometimes more than it has.
         config.tail_bytes_max = if rng.chance(500_000) { 200 } else { 1 << rng.between(10, 17) };
         config.log_keep_entries = plan.keep_entries;
         let log = Box::new(self.disk.log.reader());
         let store = Store::new(config, seed, local, groups, log).map_err(|error| error.to_string())?;
         let mut config = RouterConfig::new(self.id, shards, Epoch(1));
+        config.me = Some(registration(self.id));
+        if is_founder {
+            config.founders = founders.iter().map(|id| (*id, registration(*id))).collect();
+        }
         config.flush_age = core::time::Duration::from_millis(rng.between(20, 1_000));
         let wall = self.wall_ms(now);
         let router = Router::new(config, seed, local, wall, store, state, &replicas)
@@ -154,5 +163,18 @@ impl Node {
         (self.flushed_until, self.imported_until) = (now, now);
         self.process = Some(Process { router, gateway, gateway_id, timer_at: None });
         Ok(half)
+    }
+}
+
+/// What a node says of itself to the metadata group.
+pub(crate) fn registration(id: NodeId) -> Registration {
+    Registration {
+        join: JoinId([id.0 as u8; 16]),
+        peer: ([127, 0, 0, 1], id.0 as u16).into(),
+        client: None,
+        ops: None,
+        zone: String::new(),
+        certificate: String::new(),
+        speaks: Versions { oldest: 1, newest: throng_router_core::entry::VERSION },
     }
 }

@@ -1,5 +1,6 @@
 //! The world: one queue of events in virtual time, and everything that takes part.
 
+mod changes;
 mod clients;
 mod describe;
 mod disks;
@@ -33,8 +34,10 @@ pub use trace::first_difference;
 pub struct Scenario {
     /// Everything random comes from it.
     pub seed: u64,
-    /// Nodes of the cluster.
+    /// Nodes that the cluster is formatted with.
     pub nodes: usize,
+    /// Nodes that join later, if members change.
+    pub spares: usize,
     /// Shards.
     pub shards: u32,
     /// Users, one device each.
@@ -59,6 +62,7 @@ impl Scenario {
         Self {
             seed,
             nodes: [1, 3, 3, 3, 3, 3, 3, 3, 3, 5][rng.below(10) as usize],
+            spares: if plan.change_every.is_zero() { 0 } else { rng.between(0, 2) as usize },
             shards: rng.between(1, 6) as u32,
             clients: rng.between(2, 8) as usize,
             channels: rng.between(1, 6) as usize,
@@ -141,6 +145,8 @@ pub(crate) enum Event {
     Pause,
     Cut,
     Jump,
+    Change,
+    Die { node: usize, life: u32 },
     EndFaults,
 }
 
@@ -189,7 +195,7 @@ pub struct World {
     scheduled: u64,
     handled: u64,
     pub(crate) nodes: Vec<Node>,
-    pub(crate) voters: Vec<NodeId>,
+    pub(crate) ids: Vec<NodeId>,
     pub(crate) links: Vec<Vec<Link>>,
     pub(crate) net: Net,
     pub(crate) actors: Vec<Actor>,
@@ -258,12 +264,12 @@ impl World {
 
     fn new(scenario: Scenario) -> Self {
         let mut rng = Rng::new(scenario.seed ^ 0x7468_726f_6e67);
-        let (nodes, now) = (scenario.nodes, Instant::ZERO);
-        let voters: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
+        let (nodes, now) = (scenario.nodes + scenario.spares, Instant::ZERO);
+        let ids: Vec<NodeId> = (1..=nodes as u64).map(NodeId).collect();
         let actors = (0..scenario.clients).map(|n| Actor::new(n, nodes, n % 2 == 0, &mut rng, now)).collect();
-        let members = voters.iter().map(|id| Node::new(*id, scenario.shards, &mut rng)).collect();
-        let damaged = scenario.plan.damage && nodes > 2;
-        let victim = damaged.then(|| rng.below(nodes as u64) as usize);
+        let members = ids.iter().map(|id| Node::new(*id, scenario.shards, &mut rng)).collect();
+        let damaged = scenario.plan.damage && scenario.nodes > 2;
+        let victim = damaged.then(|| rng.below(scenario.nodes as u64) as usize);
         let link = |_| (0..nodes).map(|_| Link::default()).collect();
         Self {
             now,
@@ -272,7 +278,7 @@ impl World {
             handled: 0,
             nodes: members,
             links: (0..nodes).map(link).collect(),
-            voters,
+            ids,
             net: Net::default(),
             actors,
             sessions: vec![BTreeMap::new(); nodes],
@@ -350,6 +356,8 @@ impl World {
             Event::Pause => self.pause_somebody(),
             Event::Cut => self.cut_somebody(),
             Event::Jump => self.jump_somebody(),
+            Event::Change => self.change_somebody(),
+            Event::Die { node, life } => self.die(node, life),
             Event::EndFaults => self.end_faults(),
         }
     }
@@ -398,20 +406,5 @@ impl World {
             history,
             violations,
         }
-    }
-
-    /// Channels whose content hashes differ between the replicas that run.
-    fn unequal_replicas(&mut self) -> Vec<String> {
-        let mut unequal = Vec::new();
-        for (number, (channel, _, _)) in self.channels.iter().enumerate() {
-            let mut chains = Vec::new();
-            for process in self.nodes.iter_mut().filter_map(|node| node.process.as_mut()) {
-                chains.push(process.router.machines().read_chain(channel).expect("memory can be read"));
-            }
-            if chains.windows(2).any(|pair| pair[0] != pair[1]) {
-                unequal.push(format!("replicas of channel {number} differ: {chains:?}"));
-            }
-        }
-        unequal
     }
 }

@@ -18,6 +18,9 @@ use throng_wire::ids::ShardId;
 use super::platter::{Platter, Spot};
 use super::reading::{Shared, SharedLog};
 
+/// Half of all flips happen so few blocks before the newest commit.
+const NEAR_BLOCKS: usize = 8;
+
 /// What is queued for the log at once.
 #[derive(Debug, Default)]
 struct Job {
@@ -355,6 +358,13 @@ impl LogDisk {
     pub(crate) fn flip(&mut self, tail: bool, rng: &mut Rng) -> bool {
         let Some((spot, len)) = self.newest else { return false };
         let mut shared = self.shared.lock();
+        if rng.chance(500_000) && spot.1 > BLOCK {
+            // Where a restart feels it: shortly before the newest commit.
+            let from = spot.1.saturating_sub(NEAR_BLOCKS * BLOCK).max(BLOCK);
+            let offset = from + rng.below((spot.1 - from) as u64) as usize;
+            shared.platter.flip((spot.0, offset), rng.next_u64() as u8);
+            return true;
+        }
         let generations: Vec<Generation> =
             shared.platter.segments.keys().copied().filter(|one| *one <= spot.0).collect();
         let generation = generations[rng.below(generations.len() as u64) as usize];

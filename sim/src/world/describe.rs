@@ -19,7 +19,10 @@ impl World {
                 let (term, leader) =
                     (process.router.store().term(shard), process.router.store().leader(shard));
                 let applied = process.router.machines().applied(shard);
-                println!("  shard {shard}: term {term}, leader {leader:?}, applied {applied:?}");
+                let (peer, conf) = (process.router.store().peer(shard), process.router.store().conf(shard));
+                println!(
+                    "  shard {shard}: {peer:?}, term {term}, leader {leader:?}, applied {applied:?}, {conf:?}"
+                );
             }
             println!("  {:?}", process.router.stats());
             println!("  {:?}", process.router.store().stats());

@@ -14,6 +14,9 @@ use throng_wire::peer::SnapshotMessage;
 use super::{Event, World};
 use crate::disk::WriteEnd;
 
+/// How soon a node ends whose disk has lost a write.
+const DIES_WITHIN: Duration = Duration::from_millis(300);
+
 /// How often the length of a log is looked at.
 const WATCH_LOG_EVERY: Duration = Duration::from_millis(500);
 
@@ -118,15 +121,22 @@ impl World {
         if self.calm || self.victim != Some(node) {
             return WriteEnd::Placed;
         }
-        if self.rng.chance(self.scenario.plan.lost_write) {
+        let end = if self.rng.chance(self.scenario.plan.lost_write) {
             self.faults.lost_writes += 1;
-            return WriteEnd::Lost;
-        }
-        if self.rng.chance(self.scenario.plan.misdirected) {
+            WriteEnd::Lost
+        } else if self.rng.chance(self.scenario.plan.misdirected) {
             self.faults.misdirected += 1;
-            return WriteEnd::Misdirected;
+            WriteEnd::Misdirected
+        } else {
+            return WriteEnd::Placed;
+        };
+        // Such a disk is about to go: what is lost matters most while little stands behind it.
+        if self.rng.chance(300_000) {
+            let life = self.nodes[node].life;
+            let soon = Duration::from_nanos(self.rng.below(DIES_WITHIN.as_nanos() as u64));
+            self.after(soon, Event::Die { node, life });
         }
-        WriteEnd::Placed
+        end
     }
 
     /// The node learns that a group commit is durable.

@@ -61,7 +61,7 @@ impl World {
         if let PeerMessage::Snapshot(message) = &message {
             self.note_answer(to, message);
         }
-        let (now, life, sender) = (self.nodes[to].local(self.now), self.nodes[to].life, self.voters[from]);
+        let (now, life, sender) = (self.nodes[to].local(self.now), self.nodes[to].life, self.ids[from]);
         if let Some(process) = self.process(to, life) {
             process.router.handle_peer(now, sender, message);
             self.pump_node(to);
@@ -91,7 +91,7 @@ impl World {
         let link = &mut self.links[gateway][router];
         link.up = true;
         link.epoch += 1;
-        let router_id = self.voters[router];
+        let router_id = self.ids[router];
         let (gateway_now, now) = (self.nodes[gateway].local(self.now), self.nodes[router].local(self.now));
         let Some(process) = &mut self.nodes[gateway].process else { return };
         let gateway_id = process.gateway_id;
@@ -113,7 +113,7 @@ impl World {
         }
         link.up = false;
         link.epoch += 1;
-        let router_id = self.voters[router];
+        let router_id = self.ids[router];
         let (gateway_now, now) = (self.nodes[gateway].local(self.now), self.nodes[router].local(self.now));
         let gateway_id =
             self.nodes[gateway].process.as_ref().map(|process| process.gateway_id).or(gateway_id);
@@ -172,7 +172,7 @@ impl World {
             return;
         }
         let now = self.nodes[gateway].local(self.now);
-        let (life, router_id) = (self.nodes[gateway].life, self.voters[router]);
+        let (life, router_id) = (self.nodes[gateway].life, self.ids[router]);
         if let Some(process) = self.process(gateway, life) {
             process.gateway.handle_router(now, router_id, message);
             self.pump_node(gateway);

@@ -19,8 +19,9 @@ impl World {
             return;
         }
         self.down.remove(&node);
-        let (now, voters, shards) = (self.now, self.voters.clone(), self.scenario.shards);
-        match self.nodes[node].start(now, &voters, shards, &self.scenario.plan, &mut self.rng) {
+        let (now, shards) = (self.now, self.scenario.shards);
+        let founders = self.ids[..self.scenario.nodes].to_vec();
+        match self.nodes[node].start(now, &founders, shards, &self.scenario.plan, &mut self.rng) {
             Ok(half_copies) => self.faults.half_copies += half_copies,
             Err(reason) => return self.start_refused(node, &reason),
         }
@@ -113,7 +114,7 @@ impl World {
             RouterOutput::Operated { .. } | RouterOutput::Checkpoint { .. } => {}
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
-            // The nodes of a run are always the same, and nobody asks for others.
+            // Links stand between all nodes of a run, and nobody waits for what came of a command.
             RouterOutput::Nodes { .. } | RouterOutput::MetaDone { .. } => {}
             // The end of the node follows.
             RouterOutput::Fatal { .. } if self.nodes[node].disk.log.is_unreadable() => {}

@@ -12,6 +12,30 @@ use super::World;
 const ROWS: usize = 1_000;
 
 impl World {
+    /// Channels whose content hashes differ between the replicas that run, and groups whose members are not settled.
+    pub(crate) fn unequal_replicas(&mut self) -> Vec<String> {
+        let mut unequal = Vec::new();
+        for number in 0..self.channels.len() {
+            let channel = self.channels[number].0;
+            let members = match self.members_of(ShardId::of_channel(&channel, self.scenario.shards)) {
+                Ok(members) => members,
+                Err(why) => {
+                    unequal.push(why);
+                    continue;
+                }
+            };
+            let mut chains = Vec::new();
+            for node in members {
+                let Some(process) = &mut self.nodes[node].process else { continue };
+                chains.push(process.router.machines().read_chain(&channel).expect("memory can be read"));
+            }
+            if chains.windows(2).any(|pair| pair[0] != pair[1]) {
+                unequal.push(format!("replicas of channel {number} differ: {chains:?}"));
+            }
+        }
+        unequal
+    }
+
     /// Checks the copies of all nodes that run: every one is whole, and those that have applied the same hold the same.
     pub(crate) fn check_rows(&mut self) {
         let mut digests = BTreeMap::new();

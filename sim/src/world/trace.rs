@@ -71,6 +71,8 @@ impl Trace {
             Event::Cut => (22, 0, 0),
             Event::Jump => (23, 0, 0),
             Event::EndFaults => (24, 0, 0),
+            Event::Change => (31, 0, 0),
+            Event::Die { node, life } => (32, *node as u64, u64::from(*life)),
             Event::Read { actor } => (25, *actor as u64, 0),
             Event::Visit { number } => (26, *number as u64, 0),
             Event::Sync => (27, 0, 0),
@@ -112,7 +114,7 @@ impl Trace {
     }
 }
 
-const KINDS: [&str; 31] = [
+const KINDS: [&str; 33] = [
     "node timer",
     "actor timer",
     "written",
@@ -144,6 +146,8 @@ const KINDS: [&str; 31] = [
     "imported",
     "view opened",
     "view read",
+    "change",
+    "die",
 ];
 
 /// Where two traces part: the place and the two lines there, each `None` where its trace has ended.

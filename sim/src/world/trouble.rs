@@ -15,9 +15,10 @@ impl World {
         self.next_trouble(plan.clog_every, Event::Clog);
         self.next_trouble(plan.cut_every, Event::Cut);
         self.next_trouble(plan.jump_every, Event::Jump);
+        self.next_trouble(plan.change_every, Event::Change);
     }
 
-    fn next_trouble(&mut self, mean: Duration, event: Event) {
+    pub(crate) fn next_trouble(&mut self, mean: Duration, event: Event) {
         if !mean.is_zero() && !self.calm {
             let delay = Duration::from_nanos(self.rng.below(2 * mean.as_nanos() as u64));
             self.after(delay, event);
@@ -58,6 +59,15 @@ impl World {
         self.next_trouble(self.scenario.plan.crash_every, Event::Crash);
     }
 
+    /// A process that is to end does, and starts again a little later.
+    pub(crate) fn die(&mut self, node: usize, life: u32) {
+        if self.nodes[node].life == life && self.nodes[node].process.is_some() && !self.calm {
+            self.crash(node);
+            let pause = Duration::from_millis(self.rng.between(1, 500));
+            self.after(pause, Event::Start { node });
+        }
+    }
+
     /// A process ends from one moment to the next.
     pub(crate) fn crash(&mut self, node: usize) {
         self.faults.crashes += 1;
@@ -75,7 +85,7 @@ impl World {
         for (_, (actor, connection)) in core::mem::take(&mut self.sessions[node]) {
             self.after(Duration::from_micros(100), Event::Broken { actor, connection });
         }
-        let id = self.voters[node];
+        let id = self.ids[node];
         for other in 0..self.nodes.len() {
             self.break_link(node, other, gateway_id);
             self.break_link(other, node, None);

@@ -4,8 +4,8 @@
 //!   a learner nobody wants          → remove it
 //!   a follower without a replica    → add it as a learner, which it stays; nobody waits for it
 //!   a wanted node without a replica → add it as a learner, one at a time, and wait until it has caught up
+//!   the leader itself is not wanted → hand over to a voter that is, which goes on; give votes until there is one
 //!   all wanted ones have caught up  → one joint change: give them votes, remove the others (or only their votes)
-//!   the leader itself is not wanted → hand over to one that is, which goes on
 //! ```
 //!
 //! A function of what is there, without memory: a new leader takes up where the old one fell, and a map that changes in
@@ -57,6 +57,12 @@ pub fn next_step(
     if let Some(missing) = followers.iter().find(is_missing) {
         return NextStep::Propose(vec![ConfStep::AddLearner(*missing)]);
     }
+    // A leader that removes itself leaves the group to an election, and one that removes the others first stays in a group
+    // that is smaller than both sets: it hands over as soon as there is somebody.
+    let leads_on = is_wanted(&leader);
+    if let Some(heir) = voters.iter().find(|peer| !leads_on && is_wanted(peer) && is_caught_up(**peer)) {
+        return NextStep::HandOver(heir.node());
+    }
     let rising = || learners.iter().filter(|peer| is_wanted(peer));
     if !rising().all(|peer| is_caught_up(*peer)) {
         return NextStep::Wait;
@@ -65,22 +71,16 @@ pub fn next_step(
         return NextStep::Propose(vec![ConfStep::AddLearner(*missing)]);
     }
     let promotions = rising().map(|peer| ConfStep::Promote(*peer));
-    let unwanted = voters.iter().filter(|peer| !is_wanted(peer));
-    // A leader that removes itself leaves the group to an election; it hands over first.
-    let removals = unwanted.clone().filter(|peer| **peer != leader).map(|peer| match follows(peer) {
+    let unwanted = voters.iter().filter(|peer| leads_on && !is_wanted(peer));
+    let removals = unwanted.map(|peer| match follows(peer) {
         true => ConfStep::Demote(*peer),
         false => ConfStep::Remove(*peer),
     });
     let steps: Vec<ConfStep> = promotions.chain(removals).collect();
-    if !steps.is_empty() {
-        return NextStep::Propose(steps);
-    }
-    if unwanted.count() == 0 {
-        return NextStep::Settled;
-    }
-    match voters.iter().find(|peer| is_wanted(peer) && is_caught_up(**peer)) {
-        Some(heir) => NextStep::HandOver(heir.node()),
-        None => NextStep::Wait,
+    match (steps.is_empty(), leads_on) {
+        (false, _) => NextStep::Propose(steps),
+        (true, true) => NextStep::Settled,
+        (true, false) => NextStep::Wait,
     }
 }
 

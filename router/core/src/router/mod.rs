@@ -41,7 +41,7 @@ use throng_base::planted::{Bug, is_planted, note};
 use throng_storage_core::entry::{EntryKind, Mark};
 use throng_storage_core::state::StateRead;
 use throng_storage_core::store::limits::NO_REPLICA;
-use throng_storage_core::store::{Committed, PersistToken, Store, StoreOutput};
+use throng_storage_core::store::{Committed, ConfStep, PersistToken, ProposeConfError, Store, StoreOutput};
 use throng_wire::ids::{NodeId, ServerTs, ShardId};
 use throng_wire::link::{GatewayId, ToRouter};
 
@@ -373,6 +373,20 @@ impl<S: StateRead> Router<S> {
     /// The store, for metrics.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Proposes a change of a shard's members, as [`Store::propose_conf`] says.
+    ///
+    /// # Errors
+    /// [`ProposeConfError`]; nothing was proposed.
+    pub fn propose_conf(
+        &mut self,
+        now: Instant,
+        shard: ShardId,
+        steps: Vec<ConfStep>,
+    ) -> Result<(), ProposeConfError> {
+        self.advance(now);
+        self.store.propose_conf(now, shard, steps).map(|_answered_by_nobody| ())
     }
 
     /// Gives all leaderships away: the node is about to stop.

@@ -46,6 +46,8 @@ pub(super) struct Receiving {
     import: Import,
     /// Number of the first chunk that is not written.
     written: u64,
+    /// Number of the last chunk that was missed and asked for.
+    asked: Option<u64>,
     /// The last chunk was taken in.
     is_whole: bool,
     is_flushing: bool,
@@ -72,6 +74,7 @@ impl Receiving {
             stream,
             import,
             written: 0,
+            asked: None,
             is_whole: false,
             is_flushing: false,
             progress_at: now,
@@ -91,7 +94,8 @@ impl Receiving {
         self.steps.push_back(Step::Send(SnapshotMessage::Accept { stream, next }));
     }
 
-    /// Rows. What does not come in order is dropped; what came before is acknowledged again.
+    /// Rows. What does not come in order is dropped, and what is missing before it asked for once; what came before is
+    /// acknowledged again.
     pub(super) fn handle_chunk(
         &mut self,
         now: Instant,
@@ -102,8 +106,15 @@ impl Receiving {
         if number < self.import.next() {
             return self.acknowledge();
         }
-        let is_full = self.import.next() - self.written >= SNAPSHOT_WINDOW as u64;
-        if is_full || number > self.import.next() {
+        let (stream, next) = (self.stream, self.import.next());
+        if next - self.written >= SNAPSHOT_WINDOW as u64 {
+            return;
+        }
+        if number > next {
+            if self.asked != Some(next) {
+                self.asked = Some(next);
+                self.steps.push_back(Step::Send(SnapshotMessage::Accept { stream, next }));
+            }
             return;
         }
         self.progress_at = now;

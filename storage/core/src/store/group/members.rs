@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use raft::eraftpb::{self, EntryType};
 use throng_base::Instant;
+use throng_base::planted::{Bug, is_planted};
 use throng_wire::ids::NodeId;
 
 use super::{Group, Standing};
@@ -291,6 +292,9 @@ impl Group {
             return Err(ApplyConfError::Order { index, applied });
         }
         let changes = conf_change::decode(payload).map_err(ApplyConfError::Bytes)?;
+        if is_planted(Bug::ConfChangeTwice) {
+            let _ = self.raw.apply_conf_change(&conf_change::to_raft(&changes));
+        }
         let state = self.raw.apply_conf_change(&conf_change::to_raft(&changes));
         let conf =
             convert::conf_from_raft(&state.map_err(|error| ApplyConfError::Members(error.to_string()))?);
