@@ -21,7 +21,7 @@ use crate::asks::Asks;
 use crate::gateways::{GatewayOut, Gateways, Reach, Verdict};
 use crate::handle::{MetaReply, RouterInput, RouterStatus, ShardStatus, cause};
 use crate::inbound::{Arrived, Inbound};
-use crate::limits::{INPUTS_PER_TURN, PAUSE_MIN, RETRY_FULL, STALL_MAX};
+use crate::limits::{INPUTS_PER_TURN, LINK_SILENCE, PAUSE_MIN, RETRY_FULL, STALL_MAX};
 use crate::peers::{PeerEvent, Peers};
 use crate::views::Views;
 
@@ -78,8 +78,8 @@ pub struct Driver<S: StateRead> {
     settling: Vec<(FlushToken, Sender<Vec<u32>>)>,
     asks: Asks,
     retry_at: Option<Instant>,
-    /// When the present turn was to begin at the latest.
-    awaited: Instant,
+    /// When the turn before this one began, and how long it was then to wait at most.
+    last_turn: (Instant, Duration),
     stalled_since: Option<Instant>,
     stop: Option<Result<(), String>>,
     node: NodeId,
@@ -148,7 +148,7 @@ impl<S: StateRead> Driver<S> {
             settling: Vec::new(),
             asks: Asks::default(),
             retry_at: None,
-            awaited: clock.now(),
+            last_turn: (clock.now(), Duration::ZERO),
             stalled_since: None,
             stop: None,
             node: config.node,
@@ -173,7 +173,7 @@ impl<S: StateRead> Driver<S> {
         loop {
             let now = self.clock.now();
             let timeout = self.timeout(now);
-            self.awaited = now + timeout.unwrap_or_default();
+            self.last_turn.1 = timeout.unwrap_or_default();
             self.poller.wait(&mut ready, timeout).map_err(|e| format!("router loop: epoll: {e}"))?;
             self.turn(&ready);
             if let Some(end) = self.stop.take() {
@@ -198,11 +198,7 @@ impl<S: StateRead> Driver<S> {
         let now = self.clock.now();
         self.router.handle_wall_clock(unix_millis());
         self.watch_disk(now);
-        let pause = now.since(self.awaited);
-        if pause > PAUSE_MIN {
-            self.peers.forgive(pause);
-            self.inbound.forgive(pause);
-        }
+        self.forgive_own_pause(now);
         if self.router.poll_timeout().is_some_and(|at| at <= now) {
             self.router.handle_timeout(now);
         }
@@ -218,6 +214,19 @@ impl<S: StateRead> Driver<S> {
         self.handle_arrived(now);
         self.drain(now);
         self.flush(now);
+    }
+
+    /// Whether this loop was kept waiting for a processor or for a disk: then nobody else was silent.
+    fn forgive_own_pause(&mut self, now: Instant) {
+        let (began, wait) = core::mem::replace(&mut self.last_turn, (now, Duration::ZERO));
+        let pause = now.since(began).saturating_sub(wait);
+        if pause > PAUSE_MIN {
+            self.peers.forgive(pause);
+            self.inbound.forgive(pause);
+        }
+        if pause > LINK_SILENCE / 2 {
+            tracing::info!(pause_ms = pause.as_millis() as u64, "the router loop stood still");
+        }
     }
 
     /// The store hands its leaderships over as soon as its disk is late; a disk that stays so ends the process.

@@ -48,8 +48,8 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LINK_PING_EVERY: Duration = Duration::from_millis(50);
 
 /// Without an answer for this long a node is not listened to: it cannot hear us, or we cannot hear it, and a leader that
-/// hears nobody must not keep others from electing one. Five questions, and below the shortest election time-out.
-pub const LINK_SILENCE: Duration = Duration::from_millis(250);
+/// hears nobody must not keep others from electing one. Six questions, and below the shortest election time-out.
+pub const LINK_SILENCE: Duration = Duration::from_millis(300);
 
 /// Without an answer for this long a link to a node is made anew.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -58,7 +58,8 @@ pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// times a second.
 pub const INBOUND_SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// A turn that begins this much later than it was to is a pause of this loop, and no silence of others.
+/// A turn that begins this much later than it was to, or takes this long, is a pause of this loop, and no silence of
+/// others.
 pub const PAUSE_MIN: Duration = Duration::from_millis(20);
 
 /// Pause before dialling a node again, doubled up to the maximum.

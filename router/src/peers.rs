@@ -183,6 +183,7 @@ impl Peers {
                 }
                 State::Up { life, .. } if !life.is_silent && now >= life.heard + LINK_SILENCE => {
                     life.is_silent = true;
+                    tracing::info!(%node, "no answer on a link; its node is not listened to");
                     PeerEvent::Silent(now.since(life.heard))
                 }
                 State::Up { link, life } if life.ping_due <= now => {

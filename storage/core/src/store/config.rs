@@ -40,7 +40,7 @@ pub struct StoreConfig {
 }
 
 impl StoreConfig {
-    /// Defaults: heartbeats every 40 ms, elections after 300 to 600 ms.
+    /// Defaults: heartbeats every 40 ms, elections after 360 to 720 ms.
     pub fn new(node: NodeId, voters: Vec<NodeId>, shards: u32) -> Self {
         Self {
             node,
@@ -48,7 +48,7 @@ impl StoreConfig {
             shards,
             tick: Duration::from_millis(20),
             heartbeat_ticks: 2,
-            election_ticks: 15,
+            election_ticks: 18,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
             log_keep_bytes: limits::LOG_KEEP_BYTES,
             log_keep_entries: limits::LOG_KEEP_ENTRIES,
