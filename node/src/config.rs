@@ -392,10 +392,19 @@ mod tests {
     #[test]
     fn the_printed_default_file_parses_commented_and_uncommented() {
         toml::from_str::<File>(DEFAULT_FILE).expect("as printed");
-        let uncommented =
-            DEFAULT_FILE.replace("\n#", "\n").replace("\"…\"", "\"00112233445566778899aabbccddeeff\"");
+        // Settings follow their # at once, prose after a space.
+        let lines = DEFAULT_FILE.lines().map(|line| match line.strip_prefix('#') {
+            Some(setting) if !setting.starts_with(' ') => setting,
+            _ => line,
+        });
+        let uncommented = lines.collect::<Vec<_>>().join("\n");
+        let uncommented = uncommented.replace("\"…\"", "\"00112233445566778899aabbccddeeff\"");
         let file: File = toml::from_str(&uncommented).expect("with every setting on");
         assert_eq!(file.cluster.peers.expect("listed").len(), 3);
+        assert_eq!(
+            file.scrub.resolve().map_err(|e| e.to_string()),
+            ScrubSection::default().resolve().map_err(|e| e.to_string())
+        );
     }
 
     /// Resolves flags (as typed after `throng serve`) over a file.

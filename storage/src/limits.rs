@@ -58,6 +58,11 @@ pub const VIEWS_MAX: usize = 4;
 /// How long one may be open: a gigabyte of rows at 2 MB/s.
 pub const VIEW_TIME_MAX: Duration = Duration::from_secs(600);
 
+/// How often a scrub tries again to open files that flushes and merges are replacing,
+pub const SCRUB_OPENS: u32 = 20;
+/// and after how long.
+pub const SCRUB_OPEN_PAUSE: Duration = Duration::from_millis(50);
+
 /// How long somebody waits for the merge that gives dropped ranges back: some hundred megabytes.
 pub const RECLAIM_MAX: Duration = Duration::from_secs(30);
 /// … and how often it is looked at meanwhile.

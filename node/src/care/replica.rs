@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 pub(crate) struct ReplicaView {
     /// Whether the node has one.
     pub(crate) is_there: bool,
+    /// It has too much to do at the moment.
+    pub(crate) is_busy: bool,
     /// Highest entry applied: of what was checked, or at the moment if nothing was.
     pub(crate) applied: u64,
     /// Over all rows, hexadecimal; nothing was checked without it: another entry is applied than was asked for.
@@ -59,7 +61,7 @@ fn check(care: &Care, shard: ShardId, index: u64) -> Result<ReplicaView, (Status
             return Ok(ReplicaView { is_there: true, applied, ..ReplicaView::default() });
         }
         Checkpoint::NoReplica => return Ok(ReplicaView::default()),
-        Checkpoint::Busy => return Ok(ReplicaView { is_there: true, ..ReplicaView::default() }),
+        Checkpoint::Busy => return Ok(busy()),
     };
     let mut seen = Seen { router: &care.router, ask, is_done: false };
     let until = Instant::now() + CHECKPOINT_HOLD_MAX;
@@ -84,7 +86,7 @@ fn check(care: &Care, shard: ShardId, index: u64) -> Result<ReplicaView, (Status
             Ok(Err(unreadable)) => return Ok(damaged(index, unreadable)),
             // Not there yet, or too many views are open.
             Ok(Ok(None)) | Err(_) if Instant::now() < until => std::thread::sleep(LOOK_EVERY),
-            Ok(Ok(None)) => return Ok(ReplicaView { is_there: true, ..ReplicaView::default() }),
+            Ok(Ok(None)) => return Ok(busy()),
             Err(error) => return Err((StatusCode::SERVICE_UNAVAILABLE, error.0)),
         }
     }
@@ -102,6 +104,7 @@ fn hash(view: &View<'_>, shards: u32, shard: ShardId, replica: u32) -> ReplicaVi
     let report = check.report();
     ReplicaView {
         is_there: true,
+        is_busy: false,
         applied: report.applied.index,
         hash: Some(throng_wire::ChannelId(report.digest).to_string()),
         channels: report.channels,
@@ -109,6 +112,10 @@ fn hash(view: &View<'_>, shards: u32, shard: ShardId, replica: u32) -> ReplicaVi
         findings: report.findings.iter().map(ToString::to_string).collect(),
         bad: report.bad,
     }
+}
+
+fn busy() -> ReplicaView {
+    ReplicaView { is_there: true, is_busy: true, ..ReplicaView::default() }
 }
 
 fn damaged(applied: u64, why: String) -> ReplicaView {

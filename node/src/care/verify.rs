@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::addresses;
 use super::replica::ReplicaView;
@@ -15,9 +15,14 @@ use crate::error::Failure;
 use crate::ops::Status;
 use crate::status;
 
-/// How often a shard whose replicas are never at the same entry is asked again. The lead doubles each time they were past
-/// it, so this is enough for thousands of entries a second.
-const TRIES: u32 = 16;
+/// How long a shard whose replicas are never at the same entry is asked again.
+const COMPARE_MAX: Duration = Duration::from_secs(60);
+
+/// Pause before a node is asked again that is busy: each checkpoint costs a batch, and only so many may wait to be flushed.
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Entries that replicas are asked for beyond the newest, at most: a second of a busy shard.
+const LEAD_MAX: u64 = 4_096;
 
 /// Hashing a shard may take so long.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(900);
@@ -53,9 +58,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         "{:>7} {:>12}  {:<32}  {:<12} {:>9} {:>11}",
         "shard", "applied", "hash", "nodes", "channels", "events"
     );
-    let mut wrong = 0;
+    let (mut wrong, mut lead) = (0, 4);
     for shard in 0..shards {
-        let compared = compare(&nodes, shard);
+        let compared = compare(&nodes, shard, &mut lead);
         wrong += usize::from(!show(shard, &compared));
     }
     let mut failures = Vec::new();
@@ -89,11 +94,13 @@ fn ask_all(addresses: &[SocketAddr]) -> Result<Vec<Asked>, Failure> {
     Ok(nodes)
 }
 
-fn compare(nodes: &[Asked], shard: usize) -> Compared {
+/// Compares a shard's replicas. `lead` is how many entries ahead of the newest one they are asked for where they move on:
+/// twice as many each time one was past it, and fewer where one was not reached.
+fn compare(nodes: &[Asked], shard: usize, lead: &mut u64) -> Compared {
     let seen = |node: &Asked| Some(node.status.router.as_ref()?.shard_leader_term_applied.get(shard)?.2);
     let mut index = nodes.iter().filter_map(seen).max().unwrap_or(0);
-    let (mut lead, mut last) = (4, BTreeMap::new());
-    for _ in 0..TRIES {
+    let (begin, mut last) = (Instant::now(), BTreeMap::new());
+    while begin.elapsed() < COMPARE_MAX {
         let views = match ask_replicas(nodes, shard, index) {
             Ok(views) => views,
             Err(reason) => return Compared::Silent(reason),
@@ -106,11 +113,18 @@ fn compare(nodes: &[Asked], shard: usize) -> Compared {
             let is_whole = there().all(|view| view.bad == 0);
             return if is_same && is_whole { Compared::Same(views) } else { Compared::Different(views) };
         }
-        // Where somebody was past it, a little more lead; where it was not reached, what was reached.
         let highest = there().map(|view| view.applied).max().unwrap_or(0);
-        let was_passed = highest > index;
-        index = if was_passed { highest + lead } else { highest };
-        lead = if was_passed { lead * 2 } else { 0 }.max(1);
+        let is_busy = there().any(|view| view.is_busy);
+        if is_busy {
+            std::thread::sleep(BUSY_PAUSE);
+        }
+        if highest > index {
+            index = highest + *lead;
+            *lead = (*lead * 2).min(LEAD_MAX);
+        } else if !is_busy {
+            index = highest;
+            *lead = (*lead / 4).max(4);
+        }
         last = views;
     }
     Compared::Apart(last)

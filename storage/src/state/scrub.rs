@@ -9,6 +9,7 @@ use rocksdb::ReadOptions;
 use throng_storage_core::state::{StateError, TABLES};
 
 use super::{Db, RocksState, failed, name, options};
+use crate::limits::{SCRUB_OPEN_PAUSE, SCRUB_OPENS};
 
 /// A scrub under way. It sees the files as of its begin: what was flushed by then.
 pub struct Scrub {
@@ -25,7 +26,19 @@ impl RocksState {
     /// # Errors
     /// [`StateError`] names the damaged file; the node must not go on with this copy.
     pub fn scrub(&self) -> Result<Scrub, StateError> {
-        Scrub::open(self.inner.db.path())
+        // Files that the first handle removes between the reading of MANIFEST and their opening look like lost ones. What
+        // is really lost stays so.
+        let mut opened = Scrub::open(self.inner.db.path());
+        for _ in 0..SCRUB_OPENS {
+            match &opened {
+                Err(error) if error.0.contains("No such file") => {
+                    std::thread::sleep(SCRUB_OPEN_PAUSE);
+                    opened = Scrub::open(self.inner.db.path());
+                }
+                _ => break,
+            }
+        }
+        opened
     }
 }
 

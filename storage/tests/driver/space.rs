@@ -71,6 +71,29 @@ fn ranges_that_are_dropped_in_turns_are_given_back() {
     assert_eq!(rows.len() as u64, EVENTS - floor);
 }
 
+/// Its second handle opens files that the first one may just have removed.
+#[test]
+fn scrubs_begin_while_flushes_and_merges_replace_files() {
+    let dir = tempdir().expect("a temporary directory");
+    let state = open(dir.path()).state;
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut seq = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                seq += 1;
+                write(&state, vec![Change::Put(Table::Events, key(seq % 50, seq), vec![1; BODY].into())]);
+                state.flush_all().expect("flushed");
+            }
+        });
+        for _ in 0..40 {
+            let mut scrub = state.scrub().expect("it opens");
+            while !scrub.step(1 << 20).expect("whole") {}
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn a_scrub_of_the_log_reads_what_is_needed_and_names_every_damage() {
     let dir = tempdir().expect("a temporary directory");

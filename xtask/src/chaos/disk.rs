@@ -19,7 +19,7 @@ use crate::tally::Tally;
 
 /// How long a disk stays full, and the load's schedule in seconds: by night, and in the short form.
 const LONG: (Duration, u64) = (Duration::from_secs(12), 45);
-const SHORT: (Duration, u64) = (Duration::from_secs(8), 30);
+const SHORT: (Duration, u64) = (Duration::from_secs(8), 24);
 
 /// Clients that write at a node whose disk is full are refused within this.
 const REFUSED_MAX: Duration = Duration::from_secs(1);

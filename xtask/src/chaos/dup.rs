@@ -24,8 +24,8 @@ const MESSAGES_PER_CHANGE: u64 = 200;
 /// Leader changes in one run of the load generator.
 const CHANGES_PER_ROUND: usize = 50;
 
-/// A change and its aftermath take about this long; the load's schedule is made to last.
-const SECONDS_PER_CHANGE: u64 = 2;
+/// Messages a second: a change and its aftermath take a little more than a second, and the schedule is made to last.
+const RATE: u64 = 150;
 
 /// How long a frozen leader stays frozen: longer than any election.
 const FREEZE: Duration = Duration::from_millis(2_500);
@@ -107,8 +107,7 @@ fn round(
 ) -> Result<()> {
     let changes = (options.count - counts.done()).min(CHANGES_PER_ROUND);
     let messages = changes as u64 * MESSAGES_PER_CHANGE;
-    let rate = MESSAGES_PER_CHANGE / SECONDS_PER_CHANGE;
-    let mut load = Load::start(loadgen, cluster, &Plan { pairs: 300, messages, rate, copies: (2, 5) })?;
+    let mut load = Load::start(loadgen, cluster, &Plan { pairs: 300, messages, rate: RATE, copies: (2, 5) })?;
     let first = counts.done();
     for _ in 0..changes {
         thread::sleep(rng.pause(100, 500));
