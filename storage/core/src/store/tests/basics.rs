@@ -188,7 +188,7 @@ fn a_hung_disk_moves_the_leadership_away() {
 }
 
 fn heartbeat_answer(store: &Store, from: u64) -> RaftBatch {
-    let answer = RaftMessage {
+    let answer = throng_wire::peer::RaftMessage {
         kind: MessageType::MsgHeartbeatResponse as u32,
         from,
         to: 1,
