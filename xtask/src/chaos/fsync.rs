@@ -113,7 +113,7 @@ fn round(
     counts: &mut Counts,
 ) -> Result<()> {
     let runs = (options.count - counts.runs.len()).min(ROUND);
-    let plan = Plan { pairs: 1_000, messages: 640 * (8 * runs as u64 + 10), rate: 640, copies: (1, 2) };
+    let plan = Plan { pairs: 1_000, messages: 640 * (7 * runs as u64 + 6), rate: 640, copies: (1, 2) };
     let mut load = Load::start(loadgen, cluster, &plan)?;
     for _ in 0..runs {
         if !load.is_running() {
