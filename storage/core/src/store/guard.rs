@@ -116,9 +116,9 @@ impl ElectionTimeouts {
                 let left = self.voters.iter().filter(|voter| Some(**voter) != leader);
                 let place = left.take_while(|voter| **voter != self.node).count() as u64;
                 let count = self.voters.len().max(1) as u64;
-                // One tick behind the lease that others grant: who learned a little earlier that the leader is gone
+                // Two ticks behind the lease that others grant: who learned a little earlier that the leader is gone
                 // must not ask in vain.
-                (1 + place * self.min / count, 1 + (place + 1) * self.min / count)
+                (2 + place * self.min / count, 2 + (place + 1) * self.min / count)
             }
             _ => (0, self.min),
         };
@@ -346,7 +346,7 @@ mod tests {
         let third = config().election_ticks / 3;
         let place_of = |node, leader: Option<u64>| {
             let ticks = timeouts(node, 4).ticks(1, 0, leader.map(NodeId)) - config().election_ticks;
-            (ticks - 1) / third
+            (ticks - 2) / third
         };
         assert_eq!([1, 2, 3].map(|node| place_of(node, None)), [2, 0, 1]);
         assert_eq!([1, 3].map(|node| place_of(node, Some(2))), [1, 0]);

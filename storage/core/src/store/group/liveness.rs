@@ -27,6 +27,10 @@ impl Group {
         if campaigned {
             self.campaigns = self.campaigns.saturating_add(1);
         }
+        if campaigned && self.raw.raft.state == StateRole::PreCandidate {
+            // Nobody who is in a lease answers a pre-vote, and to ask again costs nobody anything: half the time-out.
+            self.raw.raft.election_elapsed = self.raw.raft.election_timeout() / 2;
+        }
         self.touched();
         (campaigned, busy || self.hand_over.is_some() || self.members.conf().is_joint())
     }

@@ -208,7 +208,9 @@ impl Group {
         let conf = self.members.conf();
         match step {
             ConfStep::AddLearner(node) => {
-                if next.members().any(|peer| PeerId(peer).node() == node) {
+                // Also if the same change removes that one: its vote is needed until the change ends, and a node that is
+                // told of its newer replica has no other any more.
+                if next.members().chain(conf.members()).any(|peer| PeerId(peer).node() == node) {
                     return refused("the node has a replica already");
                 }
                 match PeerId::new(node, self.raw.raft.raft_log.last_index() + 1) {

@@ -205,6 +205,7 @@ fn changes_that_make_no_sense_are_refused() {
     refused(&mut world, &[]);
     refused(&mut world, &[ConfStep::AddLearner(NodeId(other.0))]);
     refused(&mut world, &[ConfStep::AddLearner(NodeId(0))]);
+    refused(&mut world, &[ConfStep::Remove(other), ConfStep::AddLearner(NodeId(other.0))]);
     refused(&mut world, &[ConfStep::Promote(other)]);
     refused(&mut world, &[ConfStep::Promote(PeerId(4))]);
     refused(&mut world, &[ConfStep::Demote(PeerId(4))]);
