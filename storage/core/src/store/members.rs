@@ -108,6 +108,15 @@ impl Store {
         message.shard.0 < self.config.shards && self.group(message.shard).wants_snapshot(message).is_ok()
     }
 
+    /// A snapshot was offered and refused: the leader is told how far the log reaches here, if that is far enough.
+    pub fn decline_snapshot(&mut self, now: Instant, message: &RaftMessage) {
+        self.advance(now);
+        if message.shard.0 < self.config.shards {
+            self.group_mut(message.shard).decline_snapshot(message);
+            self.touch(message.shard);
+        }
+    }
+
     /// A whole snapshot has come from a node; its rows lie flushed in the copy `replica`. True if `Restored` follows
     /// (unless the node stops before); false if it is stale or not needed, and the rows may go.
     pub fn handle_snapshot(

@@ -251,6 +251,7 @@ impl<S: StateRead> Router<S> {
         }
         let has_room = is_free && self.transfers.incoming.len() < SNAPSHOTS_IN_MAX;
         if !has_room || !self.store.wants_snapshot(&message) {
+            self.store.decline_snapshot(self.now, &message);
             self.tell(node, SnapshotMessage::Refuse { stream });
             return Ok(());
         }

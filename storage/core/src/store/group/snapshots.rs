@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 use raft::{Ready, SnapshotStatus};
 use throng_base::Instant;
 use throng_base::planted::{Bug, is_planted};
@@ -184,6 +184,26 @@ impl Group {
             return Err(Refusal::Stale);
         }
         Ok(())
+    }
+
+    /// Tells the leader how far this log reaches if its snapshot is no newer. It may know of no entry here at all, and
+    /// then it asks for nothing but snapshots; where it needs this replica to commit, none would ever be newer.
+    pub(in crate::store) fn decline_snapshot(&mut self, message: &RaftMessage) {
+        let (me, raft) = (self.members.peer(), &self.raw.raft);
+        let (committed, term) = (raft.raft_log.committed, raft.term);
+        let concerns = PeerId(message.to) == me && self.standing == Standing::Member && !self.is_resetting();
+        let leads = message.term == term && raft.leader_id == message.from;
+        if !concerns || !leads || message.index == 0 || message.index > committed {
+            return;
+        }
+        self.raw.raft.msgs.push(Message {
+            msg_type: MessageType::MsgAppendResponse,
+            from: me.0,
+            to: message.from,
+            term,
+            index: committed,
+            ..Default::default()
+        });
     }
 
     /// Gives raft a snapshot whose rows lie in `replica`. Whether its state becomes the group's.

@@ -6,6 +6,7 @@ use throng_wire::ids::ShardId;
 
 use super::world::{Weather, World};
 use crate::entry::PeerId;
+use crate::store::StoreOutput;
 
 const SECOND: Duration = Duration::from_secs(1);
 const SHARD: ShardId = ShardId(0);
@@ -163,4 +164,31 @@ fn a_snapshot_of_what_the_log_holds_only_commits_it() {
     world.run(Duration::from_millis(5));
     assert!(world.nodes[follower].applied[&SHARD] >= index);
     assert_eq!(world.tally.restored, 0);
+}
+
+#[test]
+fn whoever_needs_no_snapshot_says_how_far_its_log_reaches() {
+    let mut world = world(9);
+    write(&mut world, 20);
+    world.until("catching up", SECOND, World::is_even);
+    (0..3).for_each(|node| world.flush(node));
+    let leader = world.serving(SHARD).expect("somebody leads");
+    let follower = (leader + 1) % 3;
+    let offer = world.offer(leader, follower, SHARD);
+    let before = world.stats(leader);
+    let store = world.nodes[follower].store.as_mut().expect("it runs");
+    assert!(!store.wants_snapshot(&offer.message));
+    let now = store.poll_timeout().expect("a store always ticks");
+    store.decline_snapshot(now, &offer.message);
+    let outputs = core::iter::from_fn(|| store.poll_output());
+    let answers: Vec<_> = outputs
+        .filter_map(|output| match output {
+            StoreOutput::Send { batch, .. } => Some(batch.messages),
+            _ => None,
+        })
+        .flatten()
+        .map(|message| (message.from, message.to, message.index >= offer.message.index, message.reject))
+        .collect();
+    assert_eq!(answers, [(offer.message.to, offer.message.from, true, false)]);
+    assert_eq!(world.stats(leader), before);
 }
