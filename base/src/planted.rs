@@ -64,8 +64,9 @@ pub enum Bug {
     SnapshotNotReported,
     /// A change of the members is applied twice.
     ConfChangeTwice,
-    /// Recovery goes on behind a damaged commit as if it had never been.
-    DamagedCommitSkipped,
+    /// A replica whose newest commit was damaged after it was reported votes and acknowledges as if it had never been.
+    /// The machines cannot tell that damage from a crash yet, so the simulated disk plants it by doing it.
+    VoteAfterDamage,
     /// A replica deletes old events on its own, without a command in the log.
     RetentionWithoutCommand,
 }
@@ -101,7 +102,7 @@ impl Bug {
         Self::CommitBehindApplied,
         Self::SnapshotNotReported,
         Self::ConfChangeTwice,
-        Self::DamagedCommitSkipped,
+        Self::VoteAfterDamage,
         Self::RetentionWithoutCommand,
     ];
 }

@@ -359,9 +359,12 @@ impl LogDisk {
         let Some((spot, len)) = self.newest else { return false };
         let mut shared = self.shared.lock();
         if rng.chance(500_000) && spot.1 > BLOCK {
-            // Where a restart feels it: shortly before the newest commit.
-            let from = spot.1.saturating_sub(NEAR_BLOCKS * BLOCK).max(BLOCK);
-            let offset = from + rng.below((spot.1 - from) as u64) as usize;
+            // Where a restart feels it: in the newest commit or shortly before.
+            let (from, to) = match tail {
+                true => (spot.1, spot.1 + len),
+                false => (spot.1.saturating_sub(NEAR_BLOCKS * BLOCK).max(BLOCK), spot.1),
+            };
+            let offset = from + rng.below((to - from) as u64) as usize;
             shared.platter.flip((spot.0, offset), rng.next_u64() as u8);
             return true;
         }

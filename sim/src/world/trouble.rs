@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use throng_base::Instant;
+use throng_base::planted::{Bug, is_planted};
 
 use super::{Event, World};
 
@@ -105,7 +106,7 @@ impl World {
     }
 
     pub(crate) fn flip(&mut self, node: usize) {
-        let tail = crate::disk::TAIL_DAMAGE_IS_DETECTED;
+        let tail = crate::disk::TAIL_DAMAGE_IS_DETECTED || is_planted(Bug::VoteAfterDamage);
         self.faults.flips += u64::from(self.nodes[node].disk.log.flip(tail, &mut self.rng));
     }
 

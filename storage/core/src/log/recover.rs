@@ -222,10 +222,7 @@ impl Recovery {
                     self.begin = Some(commit.begin);
                     self.advance(number, commit.crc);
                 }
-                Err(CommitError::Blank | CommitError::Torn(_)) => match self.skipped(bytes, offset) {
-                    Some((at, stand)) => (offset, self.stand) = (at, Some(stand)),
-                    None => break,
-                },
+                Err(CommitError::Blank | CommitError::Torn(_)) => break,
                 Err(CommitError::Misplaced(found)) => {
                     let place = (generation, offset as u64);
                     return Err(self.hole(place, place, found));
@@ -301,16 +298,6 @@ impl Recovery {
         self.stand = Some((number.next(), crc));
         self.end = None;
         self.tail = Tail::Clean;
-    }
-
-    /// The next intact commit behind a damaged one, where that is passed over: a planted bug.
-    fn skipped(&self, bytes: &[u8], offset: usize) -> Option<(usize, (CommitNo, u32))> {
-        if !is_planted(Bug::DamagedCommitSkipped) {
-            return None;
-        }
-        let behind = (offset..bytes.len()).step_by(BLOCK);
-        let mut intact = behind.filter_map(|at| Some((at, commit::probe(bytes, at, self.log, self.next)?)));
-        intact.find(|(_, (number, _))| *number > self.expected())
     }
 
     /// Looks for an intact commit of this segment behind the place where its commits end. An older number (which no
