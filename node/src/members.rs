@@ -243,9 +243,7 @@ pub(crate) fn nodes(args: &ClusterOpsArgs) -> Result<(), Failure> {
 /// [`Failure::Runtime`]: the cluster refuses, or the shards have not moved in time.
 pub(crate) fn leave(args: &ClusterLeaveArgs) -> Result<(), Failure> {
     let ops = args.ops.ops;
-    let is_itself =
-        |view: &ClusterView| view.nodes.iter().any(|node| node.node == args.node && node.ops == Some(ops));
-    if is_itself(&ClusterView::fetch(ops)?) {
+    if status(ops)?.ready.node == args.node {
         return Err(Failure::Config(format!(
             "{ops} is node {} itself; name the operations address of another node",
             args.node

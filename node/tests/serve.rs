@@ -106,7 +106,7 @@ fn a_data_directory_that_does_not_fit_is_refused_untouched_and_serves_again_once
     let format = data.join("FORMAT");
     let text = fs::read_to_string(&format).expect("there");
     fs::write(&format, text.replacen("throng data 3", "throng data 7", 1)).expect("written");
-    refused(&[], &["format version 7", "reads version 2"]);
+    refused(&[], &["format version 7", "reads version 3"]);
     fs::write(&format, text.replacen("shards 64", "shards 32", 1)).expect("written");
     refused(&[], &["FORMAT", "damaged", "checksum"]);
     fs::write(&format, &text).expect("written");

@@ -384,7 +384,11 @@ impl<S: StateRead> Driver<S> {
             // A receiver that has gone away no longer wants to know.
             Some(Caller::Local(reply)) => drop(reply.try_send(*result)),
             Some(Caller::Joining(key, theirs)) => {
-                let (nodes, answer) = (self.router.nodes(), write_answer(result));
+                let (mut nodes, answer) = (self.router.nodes(), write_answer(result));
+                if nodes.is_empty() {
+                    // This node has joined itself a moment ago, and knows only what it was told then.
+                    nodes = self.peers.addresses().collect();
+                }
                 let token = inbound_token(key);
                 self.inbound.answer_join(key, nodes, theirs, answer, &self.poller, token);
             }

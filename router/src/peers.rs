@@ -119,6 +119,11 @@ impl Peers {
         ended
     }
 
+    /// The nodes that links are made to.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (NodeId, SocketAddr)> {
+        self.peers.iter().map(|(node, peer)| (*node, peer.address))
+    }
+
     /// Nodes with a working link.
     pub(crate) fn up(&self) -> Vec<NodeId> {
         self.peers

@@ -127,7 +127,7 @@ fn enroll_at(
     const TICKET: u64 = 1;
     let mut asking = Asking::begin(address, tls)?;
     let hello = asking.greet(PeerRole::Node(NodeId(0)), "a node that wants to join")?;
-    let (_, facts) = facts_of(address, &hello)?;
+    let (asked, facts) = facts_of(address, &hello)?;
     let command = MetaCommand::Register { number, node: node.clone() };
     let command = write_entry(&[command], ServerTs(0));
     asking.say(&PeerFrame::Router(RouterMessage::Meta { ticket: TICKET, command }));
@@ -145,6 +145,9 @@ fn enroll_at(
                 return match read_answer(&answer) {
                     Some(Ok(MetaDone::Registered(node))) => {
                         peers.retain(|(other, _)| *other != node);
+                        if peers.iter().all(|(other, _)| *other != asked) {
+                            peers.push((asked, address));
+                        }
                         Ok(Ok(Enrolled { node, facts, peers }))
                     }
                     Some(Err(error)) => Ok(Err(error)),

@@ -206,7 +206,7 @@ fn records_that_a_restart_would_refuse_are_not_written(driver: LogDriver) {
     let gap =
         Record { shard: ShardId(1), hard_state: None, mark: None, entries: vec![entry(1, 3), entry(1, 5)] };
     let bad = [
-        (vec![record(9, 1, 0, 1..=1)], "shard 9 in a store of 4"),
+        (vec![record(9, 1, 0, 1..=1)], "shard 9 in a store of 5"),
         (vec![record(1, 1, 0, 7..=7)], "entry 7 follows where 2 is the next"),
         (vec![record(1, 0, 0, 2..=2)], "shard 1: the hard state falls"),
         (vec![record(1, 1, 0, 2..=2), gap], "entry 5 follows where 4"),

@@ -104,10 +104,10 @@ fn another_version_or_a_damaged_format_file_is_refused() {
     let dir = filled();
     let path = dir.path().join("FORMAT");
     let good = fs::read_to_string(&path).expect("read");
-    for (version, advice) in [(1, "there is no conversion before 1.0"), (3, "run the newer version")] {
+    for (version, advice) in [(2, "there is no conversion before 1.0"), (4, "run the newer version")] {
         fs::write(&path, good.replacen("throng data 3", &format!("throng data {version}"), 1))
             .expect("write");
-        let expected = format!("has format version {version}, this program reads version 2 ({advice}");
+        let expected = format!("has format version {version}, this program reads version 3 ({advice}");
         assert_refused_untouched(dir.path(), &expected);
     }
     for (at, _) in good.char_indices().filter(|(at, _)| *at > "throng data 3".len()) {
