@@ -15,7 +15,7 @@ use crate::Result;
 use crate::tally::Tally;
 
 /// The load of one cycle: 40 seconds, or as long as the cycle takes.
-const PLAN: Plan = Plan { pairs: 500, messages: 12_000, rate: 300, copies: (1, 2) };
+const PLAN: Plan = Plan { pairs: 1_000, messages: 12_000, rate: 300, copies: (1, 2) };
 
 /// A node that joins takes shards within this.
 const JOIN_MAX: Duration = Duration::from_secs(30);
