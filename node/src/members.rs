@@ -176,11 +176,11 @@ impl ClusterView {
     }
 }
 
-/// What the nodes say of themselves: replicas and leaderships, by node; and the members of each shard as its leader has
-/// them.
+/// What the nodes say of themselves: replicas and leaderships, by node; and the members and voters of each shard as its
+/// leader has them.
 struct Seen {
     replicas: BTreeMap<u64, (usize, usize)>,
-    members: Vec<Option<BTreeSet<u64>>>,
+    members: Vec<Option<[BTreeSet<u64>; 2]>>,
 }
 
 /// Asks all living nodes.
@@ -196,7 +196,8 @@ fn look(view: &ClusterView) -> Seen {
             if leader == Some(node.node)
                 && let Some(place) = seen.members.get_mut(shard)
             {
-                *place = Some(members.iter().copied().collect());
+                let voters = router.shard_voters.get(shard).into_iter().flatten();
+                *place = Some([members.iter().copied().collect(), voters.copied().collect()]);
             }
         }
     }
@@ -303,8 +304,9 @@ fn settle(ops: SocketAddr, timeout_s: u64) -> Result<(), Failure> {
     loop {
         let view = ClusterView::fetch(ops)?;
         let seen = look(&view);
-        let is_so = |(wanted, members): &(&Vec<u64>, &Option<BTreeSet<u64>>)| {
-            members.as_ref().is_some_and(|members| members.iter().eq(wanted.iter()))
+        // A replica without a vote is not there yet: a group must not lose another one before it has one.
+        let is_so = |(wanted, seen): &(&Vec<u64>, &Option<[BTreeSet<u64>; 2]>)| {
+            seen.as_ref().is_some_and(|sets| sets.iter().all(|set| set.iter().eq(wanted.iter())))
         };
         let open = view.map.iter().zip(&seen.members).filter(|pair| !is_so(pair)).count();
         if open == 0 {

@@ -96,6 +96,8 @@ pub(crate) struct RouterView {
     pub(crate) replicas: usize,
     /// By shard: the nodes that have a replica, if this one has.
     pub(crate) shard_members: Vec<Vec<u64>>,
+    /// Of these: the nodes whose replica has a vote.
+    pub(crate) shard_voters: Vec<Vec<u64>>,
     /// Leader of the metadata group; 0 = unknown.
     pub(crate) metadata_leader: u64,
     /// By shard: leader (0 = unknown), term, highest entry applied here.
@@ -128,6 +130,11 @@ impl From<RouterStatus> for RouterView {
                 .shards
                 .iter()
                 .map(|shard| shard.members.iter().map(|node| node.0).collect())
+                .collect(),
+            shard_voters: status
+                .shards
+                .iter()
+                .map(|shard| shard.voters.iter().map(|node| node.0).collect())
                 .collect(),
             metadata_leader: status
                 .metadata

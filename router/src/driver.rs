@@ -561,13 +561,16 @@ impl<S: StateRead> Driver<S> {
     fn shard_status(&mut self, shard: ShardId) -> ShardStatus {
         let applied = self.router.machines().applied(shard).index;
         let store = self.router.store();
+        let conf = store.conf(shard);
+        let nodes = |peers: &mut dyn Iterator<Item = u64>| peers.map(|peer| PeerId(peer).node()).collect();
         ShardStatus {
             shard,
             leader: store.leader(shard),
             term: store.term(shard),
             serving: store.is_serving(shard),
             applied,
-            members: store.conf(shard).members().map(|peer| PeerId(peer).node()).collect(),
+            members: nodes(&mut conf.members()),
+            voters: nodes(&mut conf.voters.iter().copied()),
         }
     }
 }

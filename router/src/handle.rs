@@ -113,6 +113,8 @@ pub struct ShardStatus {
     pub applied: u64,
     /// The nodes with a replica, as is applied here; none if this one has none.
     pub members: Vec<NodeId>,
+    /// Of these: the nodes whose replica has a vote.
+    pub voters: Vec<NodeId>,
 }
 
 /// Sends inputs to the loop; cloned into every thread that has some.

@@ -1,6 +1,7 @@
 //! What the tests share: a data directory with small segments, records, bounded waits.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -123,13 +124,29 @@ pub(crate) fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Copies a directory as a crash would leave it. RocksDB removes old files when it likes; the copy is repeated then.
+/// Copies a directory as a crash would leave it. RocksDB makes and removes files when it likes, and a copy that takes
+/// time while it does so is no moment in anybody's life: it is repeated until nothing has changed meanwhile.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
     let copied = (0..100).any(|_| {
         let _again = std::fs::remove_dir_all(to);
-        try_copy(from, to).is_ok()
+        let before = listing(from).ok();
+        try_copy(from, to).is_ok() && before.is_some() && listing(from).ok() == before
     });
-    assert!(copied, "files keep vanishing from {}", from.display());
+    assert!(copied, "files keep changing in {}", from.display());
+}
+
+/// Every file below a directory with its length.
+fn listing(dir: &Path) -> std::io::Result<BTreeMap<PathBuf, u64>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.append(&mut listing(&entry.path())?);
+        } else {
+            found.insert(entry.path(), entry.metadata()?.len());
+        }
+    }
+    Ok(found)
 }
 
 fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -107,7 +107,8 @@ fn round(
 ) -> Result<()> {
     let changes = (options.count - counts.done()).min(CHANGES_PER_ROUND);
     let messages = changes as u64 * MESSAGES_PER_CHANGE;
-    let mut load = Load::start(loadgen, cluster, &Plan { pairs: 1_000, messages, rate: RATE, copies: (2, 5) })?;
+    let mut load =
+        Load::start(loadgen, cluster, &Plan { pairs: 1_000, messages, rate: RATE, copies: (2, 5) })?;
     let first = counts.done();
     for _ in 0..changes {
         thread::sleep(rng.pause(100, 500));

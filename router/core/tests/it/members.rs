@@ -52,10 +52,13 @@ impl World {
         panic!("it never comes about that {what}");
     }
 
-    /// The nodes with a replica of a shard, as its leader has it.
+    /// The voters of a shard, as its leader has them; nobody while a change is under way.
     fn members(&mut self, shard: ShardId) -> Vec<u64> {
         let leader = self.leader(shard);
         let conf = self.node(leader).router.store().conf(shard);
+        if !conf.learners.is_empty() || conf.is_joint() {
+            return Vec::new(); // on the way
+        }
         let mut nodes: Vec<u64> = conf.members().map(|peer| PeerId(peer).node().0).collect();
         nodes.sort_unstable();
         nodes
