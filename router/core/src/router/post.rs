@@ -39,7 +39,7 @@ struct Lane {
     /// The last channel that was sent; the next batch begins behind it.
     after: ChannelId,
     ticket: Option<Ticket>,
-    /// Tickets in a row that nobody answered.
+    /// Tickets in a row that nobody has stored.
     misses: u32,
 }
 
@@ -147,7 +147,7 @@ impl<S: StateRead> Router<S> {
             return Ok(ticket.resend_at);
         }
         let was_missed = lane.ticket.take().is_some();
-        lane.misses = if was_missed { lane.misses.wrapping_add(1) } else { 0 };
+        lane.misses = lane.misses.wrapping_add(u32::from(was_missed));
         let (after, misses) = (lane.after, lane.misses);
         if was_missed {
             self.meta.forget_hint(dest);
@@ -176,12 +176,15 @@ impl<S: StateRead> Router<S> {
             return Some(self.config.node);
         }
         let supposed = self.meta.hint(shard).or_else(|| self.other_leader(shard));
+        let turn = if supposed.is_some() { misses / 4 } else { misses };
         supposed.filter(|_| misses % 4 != 3).or_else(|| {
-            let holders = self.machines.meta()?.replicas(shard);
-            let others: Vec<NodeId> =
-                holders.iter().copied().filter(|node| *node != self.config.node).collect();
-            let turn = usize::try_from(self.post.next_batch).unwrap_or(0).checked_rem(others.len())?;
-            Some(others[turn])
+            let meta = self.machines.meta()?;
+            let holders = meta.replicas(shard);
+            // Behind those that should hold it all others: in the middle of a move it is where it was.
+            let rest = meta.members().map(|node| node.id).filter(|node| !holders.contains(node));
+            let all: Vec<NodeId> =
+                holders.iter().copied().chain(rest).filter(|node| *node != self.config.node).collect();
+            all.get((turn as usize).checked_rem(all.len())?).copied()
         })
     }
 
@@ -194,6 +197,7 @@ impl<S: StateRead> Router<S> {
         let from: Vec<ShardId> = waiting
             .map(|((from, _), lane)| {
                 (lane.ticket, lane.after) = (None, ChannelId::default());
+                lane.misses = lane.misses.wrapping_add(1);
                 *from
             })
             .collect();
@@ -266,7 +270,7 @@ impl<S: StateRead> Router<S> {
         }
         if self.machines.shard(from).outbox.has(dest) {
             let lane = self.post.lanes.get_mut(&(from, dest)).expect("it has the ticket");
-            lane.ticket = None;
+            (lane.ticket, lane.misses) = (None, 0);
         } else {
             self.post.lanes.remove(&(from, dest));
         }
