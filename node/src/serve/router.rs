@@ -68,16 +68,12 @@ impl RouterRole {
     ) -> Result<Self, Failure> {
         probe(config.peer_listen)?;
         let found = read_format(&config.data_dir).map_err(refused)?;
-        let mut me = Registration {
-            join: JoinId([0; 16]),
-            peer: config.peers.get(&config.node).copied().unwrap_or(config.peer_listen),
-            client,
-            ops: Some(ops),
-            zone: config.zone.clone(),
-            certificate: tls.as_ref().map(|tls| tls.name().to_string()).unwrap_or_default(),
-            speaks: Versions { oldest: 1, newest: throng_router_core::entry::VERSION },
+        let drawn = drawn_id(config)?;
+        let introduce = |config: &Config, join| introduction(config, tls.as_ref(), [client, Some(ops)], join);
+        let enrolled = match drawn {
+            Some(join) => enroll(config, found.as_ref(), tls.as_ref(), |config| introduce(config, join))?,
+            None => None,
         };
-        let enrolled = enroll(config, found.as_ref(), tls.as_ref(), &mut me)?;
         let options = open_options(config, found.as_ref(), enrolled.as_ref(), tls.as_ref())?;
         let opened = throng_storage::open(&config.data_dir, &options).map_err(refused)?;
         let facts = ClusterFacts {
@@ -85,9 +81,7 @@ impl RouterRole {
             shards: opened.format.shards,
             epoch: opened.format.epoch,
         };
-        if me.join == JoinId([0; 16]) {
-            me.join = founder_id(&opened.format, config.node);
-        }
+        let me = introduce(config, drawn.unwrap_or_else(|| founder_id(&opened.format, config.node)));
         let log = opened.log.reader();
         let backup = backup::Source {
             state: opened.state.clone(),
@@ -114,24 +108,9 @@ impl RouterRole {
         let peers =
             enrolled.map(|enrolled| enrolled.peers).unwrap_or_else(|| super::links::other_nodes(config));
         let peers = peers.into_iter().collect();
-        let plan =
-            Plan { config: config.clone(), facts: facts.clone(), handle: handle.clone(), tls, me, peers };
-        let (ready, is_ready) = mpsc::sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("router".into())
-            .spawn(move || match plan.build(opened, inputs, waker) {
-                Ok(driver) => {
-                    let _ = ready.send(driver.local_addr().map_err(|e| Failure::runtime("peer port", e)));
-                    driver.run()
-                }
-                Err(failure) => {
-                    let _ = ready.send(Err(failure));
-                    Ok(())
-                }
-            })
-            .map_err(|e| Failure::runtime("cannot start the router thread", e))?;
-        let peer_address =
-            is_ready.recv().map_err(|_| Failure::Runtime("the router thread broke".into()))??;
+        let (own, known) = (config.clone(), facts.clone());
+        let plan = Plan { config: own, facts: known, handle: handle.clone(), tls, me, peers };
+        let (thread, peer_address) = plan.start(opened, inputs, waker)?;
         Ok(Self {
             facts,
             handle,
@@ -230,26 +209,46 @@ impl RouterRole {
     }
 }
 
+/// What this node says of itself to the cluster.
+fn introduction(
+    config: &Config,
+    tls: Option<&PeerTls>,
+    [client, ops]: [Option<SocketAddr>; 2],
+    join: JoinId,
+) -> Registration {
+    Registration {
+        join,
+        peer: config.peers.get(&config.node).copied().unwrap_or(config.peer_listen),
+        client,
+        ops,
+        zone: config.zone.clone(),
+        certificate: tls.map(|tls| tls.name().to_string()).unwrap_or_default(),
+        speaks: Versions { oldest: 1, newest: throng_router_core::entry::VERSION },
+    }
+}
+
+/// The id that a node draws which joins, or has joined; a node of the first ones has none.
+fn drawn_id(config: &Config) -> Result<Option<JoinId>, Failure> {
+    let joins = !config.join.is_empty() || config.data_dir.join(JOIN_FILE).exists();
+    joins.then(|| join_id(&config.data_dir)).transpose()
+}
+
 /// Asks the cluster that the configuration names for a number, and takes it. A node that has one already asks again, so
 /// that it learns who is there now; without an answer it goes on with what it knows.
 fn enroll(
     config: &mut Config,
     found: Option<&Format>,
     tls: Option<&PeerTls>,
-    me: &mut Registration,
+    introduce: impl Fn(&Config) -> Registration,
 ) -> Result<Option<Enrolled>, Failure> {
-    let has_joined = config.data_dir.join(JOIN_FILE).exists();
-    if has_joined || !config.join.is_empty() {
-        me.join = join_id(&config.data_dir)?;
-    }
-    if let Some(found) = found.filter(|_| has_joined && !config.is_numbered) {
+    if let Some(found) = found.filter(|_| !config.is_numbered) {
         config.node = found.node;
     }
     if config.join.is_empty() {
         return Ok(None);
     }
     let number = found.map(|found| found.node).or(config.is_numbered.then_some(config.node));
-    match super::join::enroll(&config.join, tls, number, me) {
+    match super::join::enroll(&config.join, tls, number, &introduce(config)) {
         Ok(enrolled) => {
             config.node = enrolled.node;
             Ok(Some(enrolled))
@@ -328,6 +327,31 @@ struct Plan {
 }
 
 impl Plan {
+    /// Starts the thread that owns the router; where it listens for other nodes.
+    fn start(
+        self,
+        opened: Opened,
+        inputs: Receiver<RouterInput>,
+        waker: Waker,
+    ) -> Result<(JoinHandle<Result<(), String>>, SocketAddr), Failure> {
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name("router".into())
+            .spawn(move || match self.build(opened, inputs, waker) {
+                Ok(driver) => {
+                    let _ = ready.send(driver.local_addr().map_err(|e| Failure::runtime("peer port", e)));
+                    driver.run()
+                }
+                Err(failure) => {
+                    let _ = ready.send(Err(failure));
+                    Ok(())
+                }
+            })
+            .map_err(|e| Failure::runtime("cannot start the router thread", e))?;
+        let address = is_ready.recv().map_err(|_| Failure::Runtime("the router thread broke".into()))??;
+        Ok((thread, address))
+    }
+
     /// Recovers store and machines and starts the threads that make things durable.
     fn build(
         self,
