@@ -171,7 +171,8 @@ impl Scrubber {
 
     /// Reads the log; false if it was stopped.
     fn log(&self, care: &Care, report: &mut ScrubReport, pace: &mut Pace, stop: &dyn Fn() -> bool) -> bool {
-        let mut scrub = care.log.scrub(care.shards);
+        // The metadata's group stands behind those of the shards.
+        let mut scrub = care.log.scrub(care.shards + 1);
         loop {
             let before = scrub.bytes();
             let step = scrub.step(STEP_BYTES);

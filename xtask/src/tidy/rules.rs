@@ -204,7 +204,7 @@ mod tests {
     fn paths_of_a_machine_are_found_and_others_are_not() {
         let found = |text: &str| machine_paths(&source("docs/a.md", text)).len();
         assert_eq!(found(concat!("see /ho", "me/me/notes and `/ro", "ot/x`")), 2);
-        assert_eq!(found("GET /v1/home/x and ~/root/y and a/work/b"), 0);
+        assert_eq!(found(concat!("GET /v1/ho", "me/x and ~/ro", "ot/y and a/wo", "rk/b")), 0);
     }
 
     #[test]
