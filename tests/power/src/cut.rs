@@ -27,11 +27,12 @@ pub(crate) struct Point {
 }
 
 /// Every place where everything before is durable. Not those before a mark: behind it the disk is the same, and more
-/// must be on it.
-pub(crate) fn bases(entries: &[Entry]) -> Vec<usize> {
+/// must be on it. Not those of which the recording does not tell.
+pub(crate) fn bases(entries: &[Entry], untold: &[Range<usize>]) -> Vec<usize> {
     let behind = entries.iter().enumerate().filter(|(_, entry)| entry.is_boundary());
     let all = std::iter::once(0).chain(behind.map(|(number, _)| number + 1));
-    all.filter(|base| !matches!(entries.get(*base), Some(Entry::Mark(_)))).collect()
+    let told = |base: &usize| !untold.iter().any(|range| range.contains(base));
+    all.filter(|base| !matches!(entries.get(*base), Some(Entry::Mark(_))) && told(base)).collect()
 }
 
 /// The writes that may have been under way when everything before `base` was durable.
@@ -45,9 +46,9 @@ pub(crate) fn under_way(entries: &[Entry], base: usize) -> Range<usize> {
 
 /// Draws so many points, in the order of the recording: three quarters of them anywhere, the others while the store
 /// was opened, where few entries do much. Of those with writes under way three in four keep some.
-pub(crate) fn choose(entries: &[Entry], seed: u64, count: usize) -> Vec<Point> {
+pub(crate) fn choose(entries: &[Entry], untold: &[Range<usize>], seed: u64, count: usize) -> Vec<Point> {
     let mut rng = Rng::new(seed).fork(u64::from_le_bytes(*b"points\0\0"));
-    let all = bases(entries);
+    let all = bases(entries, untold);
     let opening: Vec<usize> = all.iter().copied().filter(|base| is_opening(entries, *base)).collect();
     let mut points = Vec::with_capacity(count);
     for number in 0..count {
@@ -99,17 +100,19 @@ mod tests {
     #[test]
     fn a_cut_is_behind_a_flush_a_fua_write_or_a_mark() {
         let entries = open(&example()).expect("sound").entries;
-        assert_eq!(bases(&entries), [0, 4, 5, 8]);
-        let under_way: Vec<_> = bases(&entries).into_iter().map(|base| under_way(&entries, base)).collect();
+        assert_eq!(bases(&entries, &[]), [0, 4, 5, 8]);
+        assert_eq!(bases(&entries, &[1..5]), [0, 5, 8], "told before and behind");
+        let under_way: Vec<_> =
+            bases(&entries, &[]).into_iter().map(|base| under_way(&entries, base)).collect();
         assert_eq!(under_way, [0..2, 4..5, 5..6, 8..8]);
     }
 
     #[test]
     fn points_come_again_with_their_seed() {
         let entries = open(&example()).expect("sound").entries;
-        let points = choose(&entries, 5, 300);
-        assert_eq!(points, choose(&entries, 5, 300));
-        assert_ne!(points, choose(&entries, 6, 300));
+        let points = choose(&entries, &[], 5, 300);
+        assert_eq!(points, choose(&entries, &[], 5, 300));
+        assert_ne!(points, choose(&entries, &[], 6, 300));
         assert!(points.is_sorted());
         let bases_hit: std::collections::BTreeSet<usize> = points.iter().map(|point| point.base).collect();
         assert_eq!(bases_hit.len(), 4);

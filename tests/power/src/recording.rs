@@ -10,8 +10,14 @@
 //! in the order of their completion, with that flush, when the flush has completed; a FUA write when it has completed.
 //! Marks are appended at once. So whatever stands before a mark was durable when the mark was made, and an unbroken run
 //! of plain writes belongs to the flush behind it. That is checked here, because the legal cuts follow from it.
+//!
+//! One thing the kernel gets wrong: a write is kept with the first flush that was issued after it, and appended when *that*
+//! flush has completed. If the file system's own flush is slow, the one that the writer waited for is recorded before
+//! the write that it made durable. Our log shows it, since it writes a group commit only when the one before is synced:
+//! a commit recorded behind a later one. Cuts in between are of a disk that never was ([`Recording::untold`]).
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -72,6 +78,8 @@ impl Entry {
 pub(crate) struct Recording {
     file: File,
     pub(crate) entries: Vec<Entry>,
+    /// Entries before which the recording does not tell what was durable.
+    pub(crate) untold: Vec<Range<usize>>,
 }
 
 impl Recording {
@@ -83,7 +91,8 @@ impl Recording {
         let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let entries = read(&file, disk_bytes / SECTOR).map_err(|why| format!("{}: {why}", path.display()))?;
         check_order(&entries)?;
-        Ok(Self { file, entries })
+        let numbers = commits(&file, &entries)?;
+        Ok(Self { untold: untold(&entries, &numbers), file, entries })
     }
 
     /// The data of a write, from its sector `from` on.
@@ -142,6 +151,38 @@ fn decode(bytes: &[u8], data: u64, disk_sectors: u64) -> Result<(Entry, u64)> {
         (0, 1..) => (Entry::Plain(write), sectors * SECTOR),
         _ => return Err(format!("{sectors} sectors with flags {flags:#x}")),
     })
+}
+
+/// The group commits of the log: where they are recorded, and their numbers (`docs/internals/log.md`).
+fn commits(file: &File, entries: &[Entry]) -> Result<Vec<(usize, u64)>> {
+    let mut found = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let Entry::Plain(write) = entry else { continue };
+        let mut head = [0; 24];
+        file.read_exact_at(&mut head, write.data).map_err(|error| format!("recording: {error}"))?;
+        if head.starts_with(b"TLCM") {
+            found.push((at, u64_at(&head, 16)));
+        }
+    }
+    Ok(found)
+}
+
+/// From the flush behind the last commit before a misplaced one through the flush that it was recorded with.
+fn untold(entries: &[Entry], commits: &[(usize, u64)]) -> Vec<Range<usize>> {
+    let flush_behind = |at: usize| {
+        let flush = entries[at..].iter().position(|entry| *entry == Entry::Flush);
+        at + flush.map_or(entries.len() - at, |behind| behind + 1)
+    };
+    let (mut ranges, mut newest) = (Vec::new(), 0);
+    for (place, &(at, number)) in commits.iter().enumerate() {
+        if number < newest {
+            let before = commits[..place].iter().rev().find(|(_, earlier)| *earlier < number);
+            let from = before.map_or(0, |(before, _)| flush_behind(*before));
+            ranges.push(from + 1..flush_behind(at));
+        }
+        newest = newest.max(number);
+    }
+    ranges
 }
 
 /// Plain writes end in a flush, except at the end of the recording.
@@ -209,6 +250,27 @@ pub(crate) mod tests {
         let path = dir.path().join("recording");
         std::fs::write(&path, bytes).expect("write");
         Recording::open(&path, 32 * SECTOR)
+    }
+
+    #[test]
+    fn a_commit_behind_a_later_one_leaves_a_gap_in_what_is_told() {
+        let commit = |number: u64| {
+            let mut bytes = data(head(8, 1, 0, ""), 0, 1);
+            bytes[SECTOR as usize..][..4].copy_from_slice(b"TLCM");
+            bytes[SECTOR as usize + 16..][..8].copy_from_slice(&number.to_le_bytes());
+            bytes
+        };
+        let (flush, ack) = (|| head(0, 0, FLUSH, ""), || head(0, 0, MARK, "acks:3.1.4"));
+        let entries = |numbers: [u64; 3]| {
+            let [a, b, c] = numbers.map(commit);
+            recording(&[a, flush(), ack(), flush(), b, flush(), ack(), c, flush(), ack()])
+        };
+        assert_eq!(open(&entries([6, 7, 8])).expect("sound").untold, []);
+        assert_eq!(
+            open(&entries([6, 8, 7])).expect("sound").untold,
+            [3..9],
+            "from behind 6 to the flush of 7"
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub(crate) struct Report {
     points: usize,
     entries: usize,
     bases: usize,
+    untold: usize,
     acknowledged: usize,
     /// Points that kept something of what was under way, and those after whose cut the log had a torn tail.
     partial: usize,
@@ -46,7 +47,7 @@ impl Report {
     /// For the result file.
     pub(crate) fn json(&self) -> Value {
         json!({
-            "seed": self.seed, "points": self.points, "entries": self.entries, "legal_bases": self.bases,
+            "seed": self.seed, "points": self.points, "entries": self.entries, "legal_bases": self.bases, "misplaced_commits": self.untold,
             "acknowledged": self.acknowledged, "acknowledged_checked_max": self.checked_max,
             "points_with_partial_writes": self.partial, "points_with_torn_log": self.torn,
             "lost": self.lost, "refused": self.refused, "other_failures": self.other,
@@ -147,10 +148,11 @@ pub(crate) fn run_all(base: &Path, recording: &Path, seed: u64, points: usize) -
     let recording = Recording::open(recording, image.len())?;
     let workshop = Workshop::open(image.len())?;
     let entries = &recording.entries;
+    let (untold, bases) = (&recording.untold, cut::bases(entries, &recording.untold).len());
     let mut report =
-        Report { seed, entries: entries.len(), bases: cut::bases(entries).len(), ..Report::default() };
+        Report { seed, entries: entries.len(), bases, untold: untold.len(), ..Report::default() };
     let (mut acks, mut read) = (Acks::default(), 0);
-    for point in cut::choose(entries, seed, points) {
+    for point in cut::choose(entries, untold, seed, points) {
         take_acks(&entries[read..point.base], &mut acks);
         read = point.base;
         image.advance(&recording, point.base)?;
