@@ -22,6 +22,7 @@ mod server;
 mod simulator;
 mod tally;
 mod tidy;
+mod usage;
 
 use std::env;
 use std::fs;

@@ -35,6 +35,7 @@ const LONG: &[Long] = &[
     ("flip", |args| chaos::night("flip", args)),
     ("disk", |args| chaos::night("disk", args)),
     ("fsync", |args| chaos::night("fsync", args)),
+    ("learner", chaos::learner::run),
     ("power", power::night),
     ("sim", simulator::night),
     ("planted", simulator::night_planted),

@@ -17,6 +17,7 @@ mod flip;
 mod fsync;
 mod grow;
 mod kill;
+pub(crate) mod learner;
 mod load;
 mod partition;
 mod recovery;
