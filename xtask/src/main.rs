@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod checks;
 mod ci;
+mod drivers;
 mod fuzz;
 mod load;
 mod night;
