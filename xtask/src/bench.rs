@@ -3,7 +3,7 @@
 mod cluster;
 mod commits;
 mod cost_curve;
-mod generator;
+pub(crate) mod generator;
 mod peer;
 pub(crate) mod table;
 

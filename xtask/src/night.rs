@@ -37,6 +37,7 @@ const LONG: &[Long] = &[
     ("fsync", |args| chaos::night("fsync", args)),
     ("drivers", drivers::night),
     ("learner", chaos::learner::run),
+    ("tls", chaos::tls::run),
     ("power", power::night),
     ("sim", simulator::night),
     ("planted", simulator::night_planted),

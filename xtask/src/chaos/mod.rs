@@ -23,6 +23,7 @@ mod partition;
 mod recovery;
 mod space;
 mod timeline;
+pub(crate) mod tls;
 
 use std::fs;
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Programs;
-use super::cluster::{Cluster, NODES};
+use super::cluster::{Cluster, NODES, Shape};
 use crate::bench::{floor, option};
 use crate::tally::Tally;
 use crate::{Result, results};
@@ -77,7 +77,8 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
     };
     let programs = Programs::build()?;
     let mut floors = vec![floor(&programs.throng)?];
-    let mut cluster = Cluster::start_with(&programs.throng, plan.shards)?;
+    let mut cluster =
+        Cluster::start_with(&programs.throng, Shape { shards: plan.shards, ..Shape::default() })?;
     let filled = fill::fill(&programs.loadgen, &cluster, plan.mib)?;
     let load = Load::start(&programs.loadgen, &cluster, plan.rate)?;
     thread::sleep(WARM_UP);
