@@ -38,8 +38,16 @@ impl Verdict {
     }
 
     pub(super) fn print(&self, plan: &Plan, filled: &[fill::Size]) {
-        let head =
-            ["window", "seconds", "acks", "p50, ms", "p99, ms", "p99 by before", "cores: generator, nodes"];
+        let head = [
+            "window",
+            "seconds",
+            "acks",
+            "p50, ms",
+            "p99, ms",
+            "p99 by before",
+            "floor, µs",
+            "cores: generator, nodes",
+        ];
         println!("\n{}", markdown(&head, &self.rows));
         for (number, round) in (1..).zip(&self.rounds) {
             println!(
@@ -89,7 +97,7 @@ fn value(window: &Window, intervals: &[Interval]) -> Value {
     json!({
         "seconds": window.length().as_secs_f64(), "acks": latency.len(), "p50_ms": ms(&latency, 0.5),
         "p99_ms": ms(&latency, 0.99), "p999_ms": ms(&latency, 0.999), "max_ms": ms(&latency, 1.0),
-        "cores_generator_then_nodes": window.cores(),
+        "sync_floor_us_begin_end": window.floors_us(), "cores_generator_then_nodes": window.cores(),
     })
 }
 
@@ -103,6 +111,7 @@ fn row(name: &str, window: &Window, intervals: &[Interval], before: Option<&Wind
         format!("{:.2}", ms(&latency, 0.5)),
         format!("{:.2}", ms(&latency, 0.99)),
         before.map_or(String::new(), |before| format!("{:.2}", times(window, before, intervals))),
+        window.floors_us().map(|floor| format!("{floor:.0}")).join("–"),
         cores.join(" "),
     ]
 }

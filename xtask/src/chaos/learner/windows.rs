@@ -13,7 +13,7 @@ use super::load::Load;
 use crate::Result;
 use crate::chaos::cluster::Cluster;
 use crate::chaos::unix_ms;
-use crate::usage::{cpu_seconds, loopback_bytes};
+use crate::usage::{cpu_seconds, loopback_bytes, sync_floor_us};
 
 /// Counters at one moment.
 pub(super) struct Moment {
@@ -21,13 +21,16 @@ pub(super) struct Moment {
     /// CPU seconds of the generator, then of each node that runs.
     cpu: Vec<f64>,
     loopback: u64,
+    /// What a synced block took just before, microseconds.
+    floor_us: f64,
 }
 
 impl Moment {
     pub(super) fn now(cluster: &Cluster, load: &Load) -> Result<Self> {
+        let floor_us = sync_floor_us(&cluster.folder)?;
         let nodes = cluster.running().filter_map(|node| cluster.pid(node)).map(u64::from);
         let cpu = std::iter::once(load.pid()).chain(nodes).map(cpu_seconds).collect::<Result<_>>()?;
-        Ok(Self { unix_ms: unix_ms(), cpu, loopback: loopback_bytes() })
+        Ok(Self { unix_ms: unix_ms(), cpu, loopback: loopback_bytes(), floor_us })
     }
 }
 
@@ -47,6 +50,11 @@ impl Window {
         let before = self.from.cpu.iter().copied().chain(std::iter::repeat(0.0));
         let seconds = self.length().as_secs_f64().max(0.001);
         self.until.cpu.iter().zip(before).map(|(until, from)| (until - from) / seconds).collect()
+    }
+
+    /// The disk's floor at begin and end, microseconds.
+    pub(super) fn floors_us(&self) -> [f64; 2] {
+        [self.from.floor_us, self.until.floor_us]
     }
 
     /// Bytes that loopback carried.
@@ -131,7 +139,7 @@ mod tests {
     }
 
     fn moment(unix_ms: u64, cpu: &[f64]) -> Moment {
-        Moment { unix_ms, cpu: cpu.to_vec(), loopback: unix_ms }
+        Moment { unix_ms, cpu: cpu.to_vec(), loopback: unix_ms, floor_us: 1.0 }
     }
 
     #[test]
