@@ -46,8 +46,8 @@ pub(crate) fn folder_bytes(folder: &Path) -> u64 {
     entries.map(bytes).sum()
 }
 
-/// What a synced block of 4 KiB takes in a folder just now, in microseconds: the median of a few. Virtual disks change
-/// their mind within seconds, and what was measured in different moods does not compare.
+/// What a synced block of 4 KiB takes in a folder just now, in microseconds: the median of a few. Where others
+/// use disk or cores it changes within seconds, and what was measured beside different floors does not compare.
 ///
 /// # Errors
 /// What the operating system says.

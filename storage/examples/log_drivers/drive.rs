@@ -39,7 +39,7 @@ pub(crate) struct Measured {
     pub(crate) latencies: Vec<Duration>,
     pub(crate) elapsed: Duration,
     pub(crate) commits: u64,
-    /// What one block took just before: disks have moods, and a cell in another mood compares with nothing.
+    /// What one block took just before: if others kept the disk or the cores busy, it shows.
     pub(crate) floor: Duration,
 }
 
