@@ -3,9 +3,9 @@
 mod cluster;
 mod commits;
 mod cost_curve;
-mod generator;
+pub(crate) mod generator;
 mod peer;
-mod table;
+pub(crate) mod table;
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: &[String]) -> Result<Tally> {
 }
 
 /// What one fdatasync of a block costs, as `throng doctor` tells it: stands beside every figure that rests on it.
-fn floor(throng: &Path) -> Result<String> {
+pub(crate) fn floor(throng: &Path) -> Result<String> {
     let text = output_of(Command::new(throng).arg("doctor").arg("--dir").arg(std::env::temp_dir()))?;
     let line = text.lines().find(|line| line.starts_with("fdatasync")).unwrap_or_default();
     let floor = line.split_once(": ").map_or(line, |(_, floor)| floor).to_owned();
@@ -37,7 +37,7 @@ fn floor(throng: &Path) -> Result<String> {
 }
 
 /// The value behind `--name`, parsed, or what it is by default.
-fn option<T: std::str::FromStr>(args: &[String], name: &str, default: T) -> Result<T> {
+pub(crate) fn option<T: std::str::FromStr>(args: &[String], name: &str, default: T) -> Result<T> {
     let Some(at) = args.iter().position(|arg| arg == name) else { return Ok(default) };
     let value = args.get(at + 1).and_then(|value| value.parse().ok());
     value.ok_or_else(|| format!("{name} wants a value"))

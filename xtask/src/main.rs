@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod checks;
 mod ci;
+mod drivers;
 mod fuzz;
 mod load;
 mod night;
@@ -22,6 +23,7 @@ mod server;
 mod simulator;
 mod tally;
 mod tidy;
+mod usage;
 
 use std::env;
 use std::fs;

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::ci::{Step, run_all};
 use crate::process::{cargo, output_of};
 use crate::tally::Tally;
-use crate::{Result, autobahn, chaos, fuzz, load, peers, power, results, simulator};
+use crate::{Result, autobahn, chaos, drivers, fuzz, load, peers, power, results, simulator};
 
 /// Seeds of one night; CI runs a few hundred.
 const SEEDS: &str = "20000";
@@ -35,6 +35,9 @@ const LONG: &[Long] = &[
     ("flip", |args| chaos::night("flip", args)),
     ("disk", |args| chaos::night("disk", args)),
     ("fsync", |args| chaos::night("fsync", args)),
+    ("drivers", drivers::night),
+    ("learner", chaos::learner::run),
+    ("tls", chaos::tls::run),
     ("power", power::night),
     ("sim", simulator::night),
     ("planted", simulator::night_planted),

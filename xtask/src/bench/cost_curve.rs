@@ -1,7 +1,6 @@
 //! `./x bench cost-curve`: commits per second of three nodes on this machine by number of shards and of channels, and
 //! what a cluster of 1,024 groups costs that nobody uses.
 
-use std::fs;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::Result;
 use crate::programs::{LOADGEN, THRONG};
 use crate::results;
 use crate::tally::Tally;
+use crate::usage::cpu_seconds;
 
 const NODES: usize = 3;
 
@@ -29,9 +29,6 @@ const BY_CHANNELS: &[(u32, usize)] =
 const IDLE_GROUPS: u32 = 1_024;
 const IDLE_CORE_MAX: f64 = 0.05;
 const IDLE_FOR: Duration = Duration::from_secs(10);
-
-/// Clock ticks per second of `/proc/PID/stat`; 100 on every Linux that is not configured by hand.
-const TICKS_PER_S: f64 = 100.0;
 
 /// Measures both curves and the idle cluster; passes if the idle cluster stays within its bar.
 pub(super) fn run(args: &[String]) -> Result<Tally> {
@@ -88,15 +85,4 @@ fn idle_cores(throng: &Path) -> Result<Vec<f64>> {
     thread::sleep(IDLE_FOR);
     let after = used()?;
     Ok(after.iter().zip(before).map(|(after, before)| (after - before) / IDLE_FOR.as_secs_f64()).collect())
-}
-
-/// CPU time of a process so far, user and system.
-fn cpu_seconds(pid: u64) -> Result<f64> {
-    let stat =
-        fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|error| format!("node {pid}: {error}"))?;
-    // The name in parentheses may hold anything; fields are counted from behind it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-    let (user, system) = (ticks(11), ticks(12));
-    Ok((user.ok_or("no utime")? + system.ok_or("no stime")?) / TICKS_PER_S)
 }

@@ -27,7 +27,7 @@ pub(super) fn build() -> Result<PathBuf> {
 }
 
 /// Runs a scenario to its end and returns its report.
-pub(super) fn report(loadgen: &Path, args: &[String], targets: &[String]) -> Result<Value> {
+pub(crate) fn report(loadgen: &Path, args: &[String], targets: &[String]) -> Result<Value> {
     let folder = temporary_folder()?;
     let json = folder.join("report.json");
     let mut command = Command::new(loadgen);
@@ -48,14 +48,14 @@ pub(super) fn report(loadgen: &Path, args: &[String], targets: &[String]) -> Res
 
 /// What a phase of a report measured.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Measured {
-    pub(super) per_s: f64,
-    pub(super) p50_ms: f64,
-    pub(super) p99_ms: f64,
+pub(crate) struct Measured {
+    pub(crate) per_s: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
 }
 
 /// The phase with this name.
-pub(super) fn phase(report: &Value, name: &str) -> Result<Measured> {
+pub(crate) fn phase(report: &Value, name: &str) -> Result<Measured> {
     let phases = report["phases"].as_array().ok_or("a report without phases")?;
     let phase =
         phases.iter().find(|phase| phase["name"] == name).ok_or_else(|| format!("no phase {name}"))?;

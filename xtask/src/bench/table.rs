@@ -1,7 +1,7 @@
 //! Medians, and tables as Markdown.
 
 /// The middle value; the mean of the two middle ones of an even number.
-pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -12,7 +12,7 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// A table with its columns aligned, the first to the left.
-pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut text = line(head.iter().map(|cell| (*cell).to_owned()).collect());
     let rules = (0..head.len()).map(|column| if column == 0 { "---" } else { "--:" }.to_owned());
@@ -22,7 +22,7 @@ pub(super) fn markdown(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// `12,345`.
-pub(super) fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{:.0}", number.max(0.0));
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

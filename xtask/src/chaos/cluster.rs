@@ -22,6 +22,9 @@ pub(super) const SHARDS: usize = 64;
 /// A cluster is whole within this, or something is wrong.
 pub(super) const WHOLE_MAX: Duration = Duration::from_secs(60);
 
+/// A node that joins takes shards within this.
+const JOIN_MAX: Duration = Duration::from_secs(30);
+
 /// A node that was told to stop has stopped within this.
 const STOP_MAX: Duration = Duration::from_secs(15);
 
@@ -51,12 +54,33 @@ pub(super) struct Cluster {
     pub(super) folder: PathBuf,
     id: String,
     pub(super) nodes: Vec<Node>,
+    shape: Shape,
+}
+
+/// What a campaign may want otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) shards: usize,
+    /// Links between nodes are mutual TLS.
+    pub(super) has_tls: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { shards: SHARDS, has_tls: true }
+    }
 }
 
 impl Cluster {
     /// Three nodes on loopback, formatted and whole.
     pub(super) fn start(throng: &Path) -> Result<Self> {
+        Self::start_with(throng, Shape::default())
+    }
+
+    /// The same in another shape.
+    pub(super) fn start_with(throng: &Path, shape: Shape) -> Result<Self> {
         let mut cluster = Self::lay_out(throng, None)?;
+        cluster.shape = shape;
         cluster.launch()?;
         Ok(cluster)
     }
@@ -82,7 +106,7 @@ impl Cluster {
         }
         // 32 hexadecimal digits; the folder's name is this process's own.
         let id = format!("{:016x}{:016x}", u64::from(std::process::id()), super::unix_ms());
-        Ok(Self { throng: throng.to_owned(), folder, id, nodes })
+        Ok(Self { throng: throng.to_owned(), folder, id, nodes, shape: Shape::default() })
     }
 
     /// Starts all nodes: the first one makes the keys, the others find them.
@@ -117,6 +141,16 @@ impl Cluster {
         self.certify()?;
         self.spawn(place)?;
         Ok(place)
+    }
+
+    /// Waits until a node that joined takes shards, as another one sees it.
+    pub(super) fn wait_active(&self, asked: usize, node: usize) -> Result<Duration> {
+        let number = format!("\n{} ", node + 1);
+        wait("the new node takes shards", JOIN_MAX, || {
+            let nodes = self.operate(asked, &["nodes"]).unwrap_or_default();
+            let line = nodes.split_once(&number).and_then(|(_, rest)| rest.lines().next());
+            line.is_some_and(|line| line.contains("active"))
+        })
     }
 
     /// The places of nodes that run.
@@ -174,14 +208,15 @@ impl Cluster {
             Some(through) => command.args(["--join", through]),
             None => command.args(["--peers", &peers.join(",")]),
         };
-        command.args(["--shards", &SHARDS.to_string()]);
+        command.args(["--shards", &self.shape.shards.to_string()]);
         let [client, peer, ops] = &node.listen;
         command.args(["--listen", client, "--peer-listen", peer, "--ops-listen", ops]);
-        for (flag, file) in [
+        let files = [
             ("--peer-cert", format!("node-{}.pem", number + 1)),
             ("--peer-key", format!("node-{}-key.pem", number + 1)),
             ("--peer-ca", "peer-ca.pem".to_owned()),
-        ] {
+        ];
+        for (flag, file) in files.iter().filter(|_| self.shape.has_tls) {
             command.arg(flag).arg(self.keys().join(file));
         }
         command.arg("--data-dir").arg(&node.data).arg("--keys").arg(self.keys()).arg("--exit-with-parent");
@@ -292,7 +327,7 @@ impl Cluster {
 
     /// By shard: leader and term, as the highest term known to any node tells.
     pub(super) fn leaders(&self) -> Vec<(u64, u64)> {
-        let mut leaders = vec![(0, 0); SHARDS];
+        let mut leaders = vec![(0, 0); self.shape.shards];
         for view in (0..self.nodes.len()).filter_map(|node| self.status(node)) {
             let rows = view["router"]["shard_leader_term_applied"].as_array().cloned().unwrap_or_default();
             for (known, row) in leaders.iter_mut().zip(&rows) {
@@ -310,7 +345,7 @@ impl Cluster {
         let members = self.nodes.iter().filter(|node| !node.is_gone).count();
         let views: Vec<_> = (0..self.nodes.len()).filter_map(|node| self.status(node)).collect();
         let serving: u64 = views.iter().filter_map(|view| view["router"]["serving"].as_u64()).sum();
-        views.len() == members && serving == SHARDS as u64
+        views.len() == members && serving == self.shape.shards as u64
     }
 
     /// Waits until it is whole; how long it took. A node that ends meanwhile is an error.

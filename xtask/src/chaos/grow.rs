@@ -10,15 +10,12 @@ use serde_json::json;
 use super::cluster::{Cluster, SHARDS};
 use super::end::end;
 use super::load::{Load, Plan};
-use super::{Options, Programs, Rng, wait};
+use super::{Options, Programs, Rng};
 use crate::Result;
 use crate::tally::Tally;
 
 /// The load of one cycle: 40 seconds, or as long as the cycle takes.
 const PLAN: Plan = Plan { pairs: 1_000, messages: 12_000, rate: 300, copies: (1, 2) };
-
-/// A node that joins takes shards within this.
-const JOIN_MAX: Duration = Duration::from_secs(30);
 
 /// `./x chaos grow`.
 pub(super) fn run(options: &Options) -> Result<Tally> {
@@ -50,13 +47,7 @@ fn cycle(
         cluster.kill(&[leaver])?;
     }
     let new = cluster.join()?;
-    let number = format!("\n{} ", new + 1);
-    wait("the new node takes shards", JOIN_MAX, || {
-        let nodes = cluster.operate(asked, &["nodes"]).unwrap_or_default();
-        let line =
-            nodes.split_once(&number).map(|(_, rest)| rest.lines().next().unwrap_or_default().to_owned());
-        line.is_some_and(|line| line.contains("active"))
-    })?;
+    cluster.wait_active(asked, new)?;
     let joined = begin.elapsed();
     // One that leaves in order gives its shards away while it serves; one that is dead cannot.
     cluster.operate(asked, &["leave", &(leaver + 1).to_string()])?;

@@ -17,11 +17,13 @@ mod flip;
 mod fsync;
 mod grow;
 mod kill;
+pub(crate) mod learner;
 mod load;
 mod partition;
 mod recovery;
 mod space;
 mod timeline;
+pub(crate) mod tls;
 
 use std::fs;
 use std::path::PathBuf;
