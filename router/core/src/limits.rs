@@ -81,6 +81,10 @@ pub const ENTRY_BYTES_MAX: usize = ENTRY_BYTES_SOFT + INBOX_UPDATE_ROWS_MAX * 52
 /// one larger entry: batches grow with load, latency does not.
 pub const PROPOSALS_INFLIGHT_MAX: usize = 4;
 
+/// How long commands gather at most while an entry of their shard is under way: a little more than a commit takes on a
+/// local disk under load, and little beside a commit between sites. A large entry does not wait.
+pub const GATHER_MAX: core::time::Duration = core::time::Duration::from_millis(5);
+
 /// Commands of one shard that wait to be proposed; above it BUSY.
 pub const QUEUE_COMMANDS_MAX: usize = 65_536;
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   command ─► open batch ─ sealed when large or when its turn comes ─► proposed (at most 4) ─► applied ─► answered
+//!                           (at once, or when the entry before it is applied, or after `GATHER_MAX`)
 //!   read ────► waiting ───── one read index for all of a turn ────────► asked ─────────────► ready ───► answered
 //! ```
 
@@ -74,6 +75,8 @@ pub(super) struct Desk {
     queued_commands: usize,
     queued_bytes: usize,
     proposed: VecDeque<(ProposalId, Vec<Waiter>)>,
+    /// When the newest of them was.
+    proposed_at: Instant,
     reads: Vec<Read>,
     rounds: VecDeque<(ReadId, Vec<Read>)>,
     /// When to send from the outbox next.
@@ -108,9 +111,11 @@ impl Desk {
         self.sealed.push_back(Sealed { payload: entry.seal(ts), waiters });
     }
 
-    /// The next entry to propose, if one may be.
-    pub(super) fn next_entry(&mut self, ts: ServerTs) -> Option<Sealed> {
-        if self.proposed.len() >= limits::PROPOSALS_INFLIGHT_MAX {
+    /// The next entry to propose, if one may be: what is not large gathers while an entry is under way, but not for long.
+    /// An entry of one command costs the replicas as much as one of ten (RFC 896 is the same thought).
+    pub(super) fn next_entry(&mut self, now: Instant, ts: ServerTs) -> Option<Sealed> {
+        let is_full = self.proposed.len() >= limits::PROPOSALS_INFLIGHT_MAX;
+        if is_full || self.gathers_until().is_some_and(|until| now < until) {
             return None;
         }
         if self.sealed.is_empty() && !self.open.entry.is_empty() {
@@ -129,9 +134,17 @@ impl Desk {
         self.sealed.push_front(sealed);
     }
 
+    /// Until when commands gather, if no entry is applied before; `None` if none do, or only an applied entry makes room.
+    pub(super) fn gathers_until(&self) -> Option<Instant> {
+        let under_way = 1..limits::PROPOSALS_INFLIGHT_MAX;
+        let gathers = under_way.contains(&self.proposed.len()) && self.sealed.is_empty();
+        (gathers && !self.open.entry.is_empty()).then(|| self.proposed_at + limits::GATHER_MAX)
+    }
+
     /// An entry was proposed.
-    pub(super) fn proposed(&mut self, id: ProposalId, waiters: Vec<Waiter>) {
+    pub(super) fn proposed(&mut self, now: Instant, id: ProposalId, waiters: Vec<Waiter>) {
         self.proposed.push_back((id, waiters));
+        self.proposed_at = now;
     }
 
     /// Who waits for a proposal that was committed or lost.

@@ -25,8 +25,10 @@ impl<S: StateRead> Router<S> {
         for shard in core::mem::take(&mut self.busy) {
             worked |= self.propose(shard);
             worked |= self.ask(shard);
-            if self.desk(shard).has_work() && !self.blocked.contains(&shard) {
-                self.busy.insert(shard);
+            // What waits still is looked at again when an entry is applied, or a read index is known, or then.
+            if let Some(until) = self.desk(shard).gathers_until() {
+                self.gathering.insert(shard);
+                self.gather_at = Some(self.gather_at.map_or(until, |other| other.min(until)));
             }
         }
         worked
@@ -35,10 +37,10 @@ impl<S: StateRead> Router<S> {
     fn propose(&mut self, shard: ShardId) -> bool {
         let (now, wall) = (self.now, self.wall);
         let mut worked = false;
-        while let Some(sealed) = self.desk(shard).next_entry(wall) {
+        while let Some(sealed) = self.desk(shard).next_entry(now, wall) {
             match self.store.propose(now, shard, sealed.payload.clone()) {
                 Ok(id) => {
-                    self.desk(shard).proposed(id, sealed.waiters);
+                    self.desk(shard).proposed(now, id, sealed.waiters);
                     worked = true;
                 }
                 Err(ProposeError::Busy) => {
@@ -118,10 +120,12 @@ impl<S: StateRead> Router<S> {
             for waiter in self.desk(shard).take_proposal(*id).unwrap_or_default() {
                 self.abandon(&waiter, None);
             }
+            self.busy.insert(shard);
         }
         for id in reads {
             let reads = self.desk(shard).take_round(*id);
             self.refuse_reads(shard, reads);
+            self.busy.insert(shard);
         }
     }
 

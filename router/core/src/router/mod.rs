@@ -81,6 +81,10 @@ pub struct Router<S> {
     checkpoint: Option<checkpoint::Awaited>,
     /// Shards whose desk has something to propose or to ask.
     busy: BTreeSet<ShardId>,
+    /// Shards in which commands gather while an entry is under way,
+    gathering: BTreeSet<ShardId>,
+    /// and the first time at which that has lasted long enough.
+    gather_at: Option<Instant>,
     /// Shards for whose desk the store had no room,
     blocked: BTreeSet<ShardId>,
     /// and when they try again.
@@ -174,6 +178,8 @@ impl<S: StateRead> Router<S> {
             retainer: Retainer::new(&config, now),
             checkpoint: None,
             busy: BTreeSet::new(),
+            gathering: BTreeSet::new(),
+            gather_at: None,
             blocked: BTreeSet::new(),
             retry_at: None,
             dirty_since: None,
@@ -320,6 +326,10 @@ impl<S: StateRead> Router<S> {
             self.retry_at = None;
             self.busy.append(&mut self.blocked);
         }
+        if self.gather_at.is_some_and(|at| at <= now) {
+            self.gather_at = None;
+            self.busy.append(&mut self.gathering);
+        }
         self.post_due();
         self.meta_due();
         self.checkpoint_due();
@@ -341,6 +351,7 @@ impl<S: StateRead> Router<S> {
         [
             self.store.poll_timeout(),
             self.retry_at,
+            self.gather_at,
             flush,
             self.post.poll_timeout(),
             self.transfers.poll_timeout(),
@@ -472,6 +483,7 @@ impl<S: StateRead> Router<S> {
                 for read in self.desk(shard).take_round(read) {
                     self.serve(shard, read)?;
                 }
+                self.busy.insert(shard);
             }
             StoreOutput::Lost { shard, proposals, .. } if self.is_meta(shard) => self.meta_lost(&proposals),
             StoreOutput::Unreadable { error, .. } => return Err(error.into()),

@@ -5,8 +5,12 @@
 //! for which anything differs (term, leader, commit index, its own id) does not answer, and then, as after anything
 //! else that the short form cannot say, the group's next heartbeat is raft's own.
 //!
+//! In the same form leaders say what they have committed, to followers whom no entries are on their way to: raft would
+//! step an append without entries for each, and one more for its answer. Nobody answers these; whoever missed one hears
+//! of it with the next entries or heartbeat.
+//!
 //! ```text
-//!   context of a message of kind BEATS or ANSWERS, varints:
+//!   context of a message of kind BEATS, ANSWERS or COMMITS, varints:
 //!   shard │ term │ commit │ incarnation of the leader │ incarnation of the follower │ shard │ …
 //! ```
 
@@ -23,6 +27,7 @@ use crate::entry::PeerId;
 /// Kinds of messages that raft does not know.
 const BEATS: u32 = 1_000;
 const ANSWERS: u32 = 1_001;
+const COMMITS: u32 = 1_002;
 
 /// What a leader says to one follower, and the follower says back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(super) enum Side {
     Leader,
     /// The followers, in answer.
     Follower,
+    /// The leaders of groups that have committed something.
+    Commit,
 }
 
 impl Side {
@@ -49,6 +56,7 @@ impl Side {
         match kind {
             BEATS => Some(Self::Leader),
             ANSWERS => Some(Self::Follower),
+            COMMITS => Some(Self::Commit),
             _ => None,
         }
     }
@@ -80,6 +88,7 @@ impl Beats {
         let kind = match side {
             Side::Leader => BEATS,
             Side::Follower => ANSWERS,
+            Side::Commit => COMMITS,
         };
         std::mem::take(&mut self.open).into_iter().map(move |(node, context)| {
             let (from, to, context) = (from.0, node.0, context.freeze());
@@ -97,7 +106,7 @@ pub(super) fn read(
     shards: u32,
 ) -> impl Iterator<Item = Option<Beat>> + use<> {
     let (leader, follower) = match side {
-        Side::Leader => (from, to),
+        Side::Leader | Side::Commit => (from, to),
         Side::Follower => (to, from),
     };
     let (context, mut at) = (context.clone(), 0);

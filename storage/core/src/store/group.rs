@@ -27,6 +27,7 @@ use throng_base::planted::{Bug, is_planted};
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::RaftMessage;
 
+use super::beats::Beats;
 use super::config::{LogRead, StoreConfig};
 use super::convert;
 use super::guard::{self, ElectionTimeouts, Refusal};
@@ -48,6 +49,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: Instant,
     pub(super) persists: &'a mut Persists,
     pub(super) outbox: &'a mut Outbox,
+    pub(super) commits: &'a mut Beats,
     pub(super) outputs: &'a mut VecDeque<StoreOutput>,
 }
 
@@ -129,6 +131,8 @@ pub(super) struct Group {
     beat_elapsed: usize,
     /// Who has answered since then.
     answered: Vec<u64>,
+    /// The newest commit index that the followers were told of.
+    told: u64,
 }
 
 impl Group {
@@ -173,6 +177,7 @@ impl Group {
             hand_over: None,
             beat_elapsed: 0,
             answered: Vec::new(),
+            told: 0,
         };
         group.members_changed();
         group.touched();
@@ -405,12 +410,14 @@ impl Group {
         self.begin_reads();
         self.continue_hand_over(turn.now);
         self.continue_members(turn.now);
+        let mut carried = Vec::new();
         for _ in 0..limits::READIES_PER_TURN_MAX {
             if !self.raw.has_ready() {
                 break;
             }
-            self.take_ready(turn);
+            self.take_ready(turn, &mut carried);
         }
+        self.tell_commit(&carried, turn.commits);
         self.begin_flights(turn.now, turn.outputs);
         if let Some(error) = self.raw.mut_store().take_failure() {
             turn.outputs.push_back(StoreOutput::Unreadable { shard: self.shard, error });
@@ -450,12 +457,17 @@ impl Group {
         }
     }
 
-    fn take_ready(&mut self, turn: &mut Turn<'_>) {
+    /// Notes in `carried` who is told of the newest commit index.
+    fn take_ready(&mut self, turn: &mut Turn<'_>, carried: &mut Vec<u64>) {
         let mut ready = self.raw.ready();
         self.last_number = ready.number();
         let messages = ready.take_messages();
         self.save(&mut ready, turn.persists);
+        let commit = self.raw.raft.raft_log.committed;
         for message in messages {
+            if message.get_msg_type() == MessageType::MsgAppend && message.commit == commit {
+                carried.push(message.to);
+            }
             // Whoever votes alone leads before its term is durable. A crash would have it lead the same term again, with
             // other entries under numbers that its learners may hold already.
             match self.term_number {

@@ -23,7 +23,7 @@ impl Store {
         }
     }
 
-    /// Heartbeats of quiet groups, or the answers to them.
+    /// Heartbeats of quiet groups, the answers to them, or what leaders have committed.
     pub(super) fn handle_beats(&mut self, from: NodeId, side: Side, message: &RaftMessage) {
         for beat in beats::read(side, &message.context, from, self.config.node, self.config.shards) {
             let Some(beat) = beat else {
@@ -35,6 +35,8 @@ impl Store {
                 Side::Leader if group.hear_beat(&beat) => self.beats.add(from, beat),
                 Side::Leader => self.stats.beats_unanswered += 1,
                 Side::Follower => group.hear_answer(&beat),
+                Side::Commit if group.hear_commit(&beat) => self.touch(beat.shard),
+                Side::Commit => {}
             }
         }
         for (node, answers) in self.beats.take(Side::Follower, self.config.node) {

@@ -90,6 +90,7 @@ pub struct Store {
     outputs: VecDeque<StoreOutput>,
     balance: Balance,
     beats: Beats,
+    commits: Beats,
     next_tick: Instant,
     /// The newest time an input brought.
     now: Instant,
@@ -132,6 +133,7 @@ impl Store {
             outputs: VecDeque::new(),
             balance: Balance::new(&config, now),
             beats: Beats::default(),
+            commits: Beats::default(),
             next_tick: now + config.tick,
             now,
             next_id: 1,
@@ -403,6 +405,10 @@ impl Store {
             self.stats.persists += 1;
             self.outputs.push_back(persist);
         }
+        // After the entries that they commit.
+        for (node, commits) in self.commits.take(Side::Commit, self.config.node) {
+            self.outbox.add_message(node, commits);
+        }
         self.outbox.flush(&mut self.outputs);
         self.outputs.append(&mut events);
         self.evict();
@@ -410,8 +416,8 @@ impl Store {
 
     fn collect_group(&mut self, shard: ShardId, outputs: &mut VecDeque<StoreOutput>) {
         let group = &mut self.groups[shard.0 as usize];
-        let mut turn =
-            Turn { now: self.now, persists: &mut self.persists, outbox: &mut self.outbox, outputs };
+        let (persists, outbox, commits) = (&mut self.persists, &mut self.outbox, &mut self.commits);
+        let mut turn = Turn { now: self.now, persists, outbox, commits, outputs };
         let before = group.log().bytes();
         let more = group.collect(&mut turn);
         self.tail_bytes = self.tail_bytes + group.log().bytes() - before;

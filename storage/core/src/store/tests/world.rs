@@ -544,6 +544,9 @@ impl World {
         };
         let replica = self.nodes[to].copies.receive(shard, copy);
         let from = NodeId(from as u64 + 1);
+        if !wanted {
+            self.input(to, |store, now| store.decline_snapshot(now, &message));
+        }
         let taken = self.input(to, |store, now| store.handle_snapshot(now, from, message, &meta, replica));
         assert!(wanted || taken == Some(false), "what is not wanted is not taken");
         if taken == Some(false) {
