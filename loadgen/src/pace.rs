@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use throng_base::Instant;
 
+/// Above one send in this time the generator wakes only this often, and what is due by then goes out together: waking for
+/// every send would take the processor that the target needs on the same machine. The latency counts from the intended
+/// instant all the same.
+const QUANTUM: Duration = Duration::from_micros(500);
+
 /// An even schedule. A send that the generator or the target could not take in time keeps its intended instant, so its
 /// latency counts the wait (wrk2).
 #[derive(Clone, Debug)]
@@ -36,6 +41,16 @@ impl Pace {
         (self.taken < self.total)
             .then(|| self.start + Duration::from_secs_f64(self.taken as f64 / self.per_second))
     }
+
+    /// When to look for sends that are due; `None` after the last.
+    pub(crate) fn wake(&self) -> Option<Instant> {
+        let at = self.next()?;
+        if self.per_second * QUANTUM.as_secs_f64() <= 1.0 {
+            return Some(at);
+        }
+        let quanta = at.since(self.start).as_nanos().div_ceil(QUANTUM.as_nanos());
+        Some(self.start + QUANTUM * u32::try_from(quanta).unwrap_or(u32::MAX))
+    }
 }
 
 #[cfg(test)]
@@ -50,6 +65,19 @@ mod tests {
             core::iter::from_fn(|| pace.take(Instant::from_millis(5000))).map(Instant::as_millis).collect();
         assert_eq!(late, [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]);
         assert_eq!(pace.next(), None);
+    }
+
+    #[test]
+    fn fast_schedules_are_looked_at_in_steps_and_slow_ones_at_each_send() {
+        let second = Duration::from_secs(1);
+        let start = Instant::from_millis(100);
+        let mut fast = Pace::new(start, 10_000.0, second, None);
+        assert_eq!(fast.wake(), Some(start));
+        fast.take(start);
+        assert_eq!((fast.next(), fast.wake()), (Some(start + QUANTUM / 5), Some(start + QUANTUM)));
+        let mut slow = Pace::new(start, 200.0, second, None);
+        slow.take(start);
+        assert_eq!(slow.wake(), Some(start + second / 200));
     }
 
     #[test]

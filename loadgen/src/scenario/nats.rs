@@ -210,7 +210,7 @@ impl<'a> Nats<'a> {
             let intended = match model {
                 Model::Open(pace) => match pace.next() {
                     None => return Ok(None),
-                    Some(at) if at > now => return Ok(Some(at)),
+                    Some(at) if at > now => return Ok(pace.wake()),
                     Some(_) if is_full => return Ok(Some(now + Duration::from_millis(10))),
                     Some(_) => pace.take(now).expect("it is due"),
                 },

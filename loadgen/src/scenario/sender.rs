@@ -152,7 +152,7 @@ impl Sender {
             if self.backlog.len() >= BACKLOG_MAX {
                 return Some(now + Duration::from_millis(10));
             }
-            let Some(intended) = pace.take(now) else { return pace.next() };
+            let Some(intended) = pace.take(now) else { return pace.wake() };
             stage.lag.saturating_record(now.since(intended).as_nanos() as u64);
             let lane = match self.by_slot.as_slice() {
                 [] => self.turn % self.lanes.len(),
