@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{ClusterCertsArgs, ClusterJoinArgs, ClusterStartArgs};
+use crate::config::cores;
 use crate::error::Failure;
 use crate::ready::Ready;
 use crate::{identity, peer_certificates};
@@ -299,6 +300,8 @@ fn serve_args(dir: &Path, cluster: &LocalCluster, node: &LocalNode) -> Vec<OsStr
     flag("--peer-cert", tls.certificate.into());
     flag("--peer-key", tls.key.into());
     flag("--peer-ca", tls.authorities.into());
+    // The nodes share the cores of this machine: a loop per core in each would only wait for the others'.
+    flag("--loops", (cores() / cluster.nodes.len()).max(1).to_string().into());
     if let Some(shards) = cluster.shards {
         flag("--shards", shards.to_string().into());
     }
