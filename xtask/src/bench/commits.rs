@@ -18,13 +18,29 @@ use crate::tally::Tally;
 /// Sends per second of the unloaded measurement.
 const UNLOADED_PER_S: &str = "200";
 
-/// Channels, or subjects, with at most 16 messages unacknowledged each.
-const CHANNELS: usize = 256;
-const WINDOW: usize = 16 * CHANNELS;
+/// Throng's sessions, and the channels that they share; the protocol has at most 16 messages of a channel and 64 of a
+/// session unacknowledged. Fewer sessions could not keep three nodes busy, more cost the generator and the gateways a
+/// system call each.
+const SESSIONS: usize = 16;
+const CHANNELS: usize = 64;
 
-/// Shapes of JetStream that are tried first: streams (each is a Raft group) and connections. The one that commits most
-/// is compared.
-const SHAPES: &[(usize, usize)] = &[(1, 3), (8, 3), (64, 3), (8, 12)];
+/// Subjects of JetStream.
+const SUBJECTS: usize = 256;
+
+/// Shapes of JetStream that are tried first: streams (each is a Raft group), connections, and messages that are
+/// unacknowledged over all. The one that commits most is compared.
+const SHAPES: &[Shape] =
+    &[Shape(1, 3, 4_096), Shape(8, 3, 4_096), Shape(64, 3, 4_096), Shape(8, 12, 4_096), Shape(1, 3, 1_024)];
+
+#[derive(Clone, Copy, Debug)]
+struct Shape(usize, usize, usize);
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(streams, connections, window) = self;
+        write!(f, "{streams} streams, {connections} connections, {window} unacknowledged")
+    }
+}
 
 const NODES: usize = 3;
 const SHARDS: u32 = 64;
@@ -51,7 +67,7 @@ pub(super) fn run(args: &[String]) -> Result<Tally> {
     let programs =
         Programs { throng: THRONG.build()?, loadgen: generator::build()?, nats: peer::binary()?, seconds };
     let mut floors = vec![floor(&programs.throng)?];
-    let (streams, connections) = programs.best_shape()?;
+    let shape = programs.best_shape()?;
     let (mut throng, mut nats) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         // Whoever begins has the colder machine, so they take turns.
@@ -59,13 +75,12 @@ pub(super) fn run(args: &[String]) -> Result<Tally> {
             if (round + turn) % 2 == 0 {
                 throng.push(say("Throng", programs.throng()?));
             } else {
-                nats.push(say("NATS", programs.nats(streams, connections)?));
+                nats.push(say("NATS", programs.nats(shape)?));
             }
         }
         floors.push(floor(&programs.throng)?);
     }
-    let shape = format!("{streams} streams, {connections} connections");
-    report(&throng, &nats, &shape, &floors)
+    report(&throng, &nats, &shape.to_string(), &floors)
 }
 
 impl Programs {
@@ -78,42 +93,43 @@ impl Programs {
         let cluster = Cluster::start(&self.throng, NODES, SHARDS)?;
         let mut args = vec!["publish".to_owned(), "--quiet".to_owned()];
         args.extend(self.load());
-        args.extend(["--channels".to_owned(), CHANNELS.to_string(), "--key".to_owned()]);
+        let (sessions, channels) = (SESSIONS.to_string(), CHANNELS.to_string());
+        args.extend(["--sessions", &sessions, "--channels", &channels, "--key"].map(str::to_owned));
         args.push(cluster.key().display().to_string());
         Round::of(&generator::report(&self.loadgen, &args, &cluster.targets())?)
     }
 
-    fn nats(&self, streams: usize, connections: usize) -> Result<Round> {
+    fn nats(&self, shape: Shape) -> Result<Round> {
         let servers = Nats::start(&self.nats)?;
-        let mut args = nats_args(streams, connections);
+        let mut args = nats_args(shape);
         args.extend(self.load());
         Round::of(&generator::report(&self.loadgen, &args, &servers.targets())?)
     }
 
     /// The shape in which NATS commits most.
-    fn best_shape(&self) -> Result<(usize, usize)> {
+    fn best_shape(&self) -> Result<Shape> {
         let mut best = (0.0, SHAPES[0]);
-        for &(streams, connections) in SHAPES {
+        for &shape in SHAPES {
             let servers = Nats::start(&self.nats)?;
-            let mut args = nats_args(streams, connections);
+            let mut args = nats_args(shape);
             args.extend(["--duration", "6s"].map(str::to_owned));
             let report = generator::report(&self.loadgen, &args, &servers.targets())?;
             let measured = generator::phase(&report, "max")?;
-            println!("NATS with {streams} streams, {connections} connections: {}/s", grouped(measured.per_s));
+            println!("NATS with {shape}: {}/s", grouped(measured.per_s));
             if measured.per_s > best.0 {
-                best = (measured.per_s, (streams, connections));
+                best = (measured.per_s, shape);
             }
         }
         Ok(best.1)
     }
 }
 
-fn nats_args(streams: usize, connections: usize) -> Vec<String> {
+fn nats_args(Shape(streams, connections, window): Shape) -> Vec<String> {
     let numbers = [
         ("--streams", streams),
-        ("--subjects", CHANNELS.max(streams)),
+        ("--subjects", SUBJECTS.max(streams)),
         ("--connections", connections),
-        ("--window", WINDOW),
+        ("--window", window),
     ];
     let options = numbers.into_iter().flat_map(|(name, number)| [name.to_owned(), number.to_string()]);
     std::iter::once("nats".to_owned()).chain(options).collect()
