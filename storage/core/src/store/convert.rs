@@ -117,6 +117,8 @@ pub(super) fn message_from_raft(shard: ShardId, mut message: eraftpb::Message) -
         let metadata = message.get_snapshot().get_metadata();
         (message.index, message.log_term) = (metadata.index, metadata.term);
     }
+    // Raft has no field for the mark of a suspect's vote; nobody uses priorities (`group/suspicion.rs`).
+    let suspect = if is_vote(message.msg_type) { message.priority as u64 } else { 0 };
     let entries = message.take_entries().into_iter().map(|entry| RaftEntry {
         kind: entry.entry_type as u32,
         term: entry.term,
@@ -139,8 +141,14 @@ pub(super) fn message_from_raft(shard: ShardId, mut message: eraftpb::Message) -
         reject: message.reject,
         reject_hint: message.reject_hint,
         context: message.context,
-        priority: message.priority,
+        priority: 0,
+        suspect,
     }
+}
+
+/// Whether a message answers a request for a vote or a pre-vote.
+pub(super) fn is_vote(kind: MessageType) -> bool {
+    matches!(kind, MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse)
 }
 
 /// Raft's form of a message that the guard let pass.

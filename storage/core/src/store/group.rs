@@ -8,12 +8,13 @@
 //! ```
 //!
 //! A group has one raft node after the other: a new one when its replica gets a new id (`standing.rs`). Membership is in
-//! `members.rs`, truncation in `truncate.rs`, snapshots in `snapshots.rs`.
+//! `members.rs`, truncation in `truncate.rs`, snapshots in `snapshots.rs`, what a damaged log means in `suspicion.rs`.
 
 mod liveness;
 mod members;
 mod snapshots;
 mod standing;
+mod suspicion;
 mod truncate;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,8 @@ use crate::entry::{Entry, HardState, Mark, PeerId};
 pub(super) use members::Members;
 use snapshots::Flight;
 pub(super) use standing::Standing;
+pub(super) use suspicion::Word;
+use suspicion::{Ballot, Pardons, Suspicion};
 
 /// Where a group puts what a turn brings.
 pub(super) struct Turn<'a> {
@@ -71,6 +74,8 @@ struct HandOver {
 pub(super) struct Kit {
     pub(super) config: StoreConfig,
     pub(super) seed: u64,
+    /// Another one for every start.
+    pub(super) life: u64,
     pub(super) older: Arc<dyn LogRead>,
 }
 
@@ -101,6 +106,12 @@ pub(super) struct Group {
     incoming: u32,
     /// Snapshots on their way from here.
     flights: BTreeMap<PeerId, Flight>,
+    /// This replica may have forgotten what it said.
+    suspicion: Option<Suspicion>,
+    /// A place where the log began, as durable: where a mark can be written at any time.
+    origin: Mark,
+    ballot: Ballot,
+    pardons: Pardons,
     timeouts: ElectionTimeouts,
     /// Elections begun since a leader was last known; spreads the attempts.
     campaigns: u32,
@@ -144,6 +155,14 @@ impl Group {
         let applied = raw.raft.raft_log.applied;
         let timeouts = ElectionTimeouts::new(kit.seed, shard, &kit.config);
         let proposals_max = kit.config.proposals_max;
+        let origin = Mark {
+            index: members.base(),
+            term: raw.store().terms().term(members.base()).unwrap_or(0),
+            peer: members.peer().0,
+            replica: members.replica(),
+            conf: members.first_conf().clone(),
+            ..Mark::default()
+        };
         let mut group = Self {
             shard,
             kit,
@@ -156,6 +175,10 @@ impl Group {
             restored: None,
             incoming: 0,
             flights: BTreeMap::new(),
+            suspicion: None,
+            origin,
+            ballot: Ballot::default(),
+            pardons: Pardons::default(),
             timeouts,
             campaigns: 0,
             proposals: Proposals::new(proposals_max),
@@ -185,7 +208,10 @@ impl Group {
             self.campaigns = 0;
         }
         let leader = self.leader();
-        let ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns, leader);
+        let mut ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns, leader);
+        if self.is_suspect() {
+            ticks += self.kit.config.election_ticks; // Others first: their votes count by themselves.
+        }
         self.raw.raft.set_randomized_election_timeout(ticks);
     }
 
@@ -272,9 +298,18 @@ impl Group {
     pub(super) fn step(&mut self, mut message: RaftMessage, persists: &mut Persists) -> Result<(), Refusal> {
         self.address(&message, persists)?;
         let waits = self.standing == Standing::Fresh;
-        let condition =
-            guard::Condition { settled: self.is_settled(), resetting: self.is_resetting(), waits };
-        guard::check(&self.raw.raft, &mut message, condition)?;
+        let (settled, resetting, suspect) = (self.is_settled(), self.is_resetting(), self.is_suspect());
+        let condition = guard::Condition { settled, resetting, waits, suspect };
+        if let Err(refusal) = guard::check(&self.raw.raft, &mut message, condition) {
+            if refusal == Refusal::BeyondLog {
+                self.become_suspect(persists);
+            }
+            return Err(refusal);
+        }
+        if !self.weigh(&message) {
+            self.touched();
+            return Ok(());
+        }
         let message = convert::message_to_raft(message).ok_or(Refusal::Malformed)?;
         let asks_for_vote =
             matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
@@ -293,8 +328,10 @@ impl Group {
         {
             self.note_answer(message.from);
         }
+        let said = self.raw.raft.msgs.len();
         // Errors are "dropped": a vote nobody asked for, a peer without progress.
         let _ = self.raw.step(message);
+        self.mute(said);
         self.touched();
         Ok(())
     }
@@ -402,6 +439,7 @@ impl Group {
         if let Some(mark) = self.restored.take() {
             turn.outputs.push_back(StoreOutput::Restored { shard: self.shard, mark });
         }
+        self.lead_without_suspicion(turn.persists);
         self.begin_reads();
         self.continue_hand_over(turn.now);
         self.continue_members(turn.now);
@@ -553,5 +591,6 @@ impl Group {
     pub(super) fn add_stats(&self, stats: &mut StoreStats) {
         stats.tail_bytes += self.log().bytes() as u64;
         stats.log_reads += self.log().reads();
+        self.count_suspicion(stats);
     }
 }

@@ -44,6 +44,10 @@ impl DiskGroup {
     pub(super) fn mark(&mut self, mark: &Mark) {
         if mark.reset {
             self.entries.clear();
+        } else if let Some(ours) = self.mark.as_mut().filter(|ours| ours.index > mark.index) {
+            // The log begins later by now; what the mark says of this replica counts.
+            ours.is_suspect = mark.is_suspect;
+            return;
         } else {
             assert_eq!(self.term(mark.index), Some(mark.term), "it holds the entry it is to begin after");
             self.entries.drain(..(mark.index - self.base()) as usize);

@@ -711,7 +711,7 @@ impl World {
 
     /// What a message says of its sender's disk must be true already.
     fn check_message(&self, from: usize, message: &RaftMessage) {
-        if Side::of(message.kind).is_some() {
+        if Side::of(message.kind).is_some() || Word::of(message.kind).is_some() {
             return;
         }
         let kind = convert::message_kind(message.kind).expect("raft made it");
