@@ -310,9 +310,9 @@ impl Group {
             self.touched();
             return Ok(());
         }
+        let asked_by = message.suspect;
         let message = convert::message_to_raft(message).ok_or(Refusal::Malformed)?;
-        let asks_for_vote =
-            matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let asks_for_vote = convert::is_vote_request(message.get_msg_type());
         let mut message = message;
         if is_planted(Bug::VoteForStaleLog) && asks_for_vote {
             message.index = u64::MAX;
@@ -331,6 +331,7 @@ impl Group {
         let said = self.raw.raft.msgs.len();
         // Errors are "dropped": a vote nobody asked for, a peer without progress.
         let _ = self.raw.step(message);
+        self.mark_votes(said, asked_by);
         self.mute(said);
         self.touched();
         Ok(())
@@ -491,8 +492,9 @@ impl Group {
     fn take_ready(&mut self, turn: &mut Turn<'_>) {
         let mut ready = self.raw.ready();
         self.last_number = ready.number();
-        let messages = ready.take_messages();
+        let mut messages = ready.take_messages();
         self.save(&mut ready, turn.persists);
+        self.mark_requests(&mut messages);
         for message in messages {
             // Whoever votes alone leads before its term is durable. A crash would have it lead the same term again, with
             // other entries under numbers that its learners may hold already.
@@ -501,7 +503,9 @@ impl Group {
                 Some(_) => turn.persists.hold(self.last_token, self.shard, message),
             }
         }
-        for message in ready.take_persisted_messages() {
+        let mut messages = ready.take_persisted_messages();
+        self.mark_requests(&mut messages);
+        for message in messages {
             // They may tell of anything up to this Ready, so they wait for all of them.
             match self.outstanding {
                 _ if is_planted(Bug::HardStateAfterSend) => turn.outbox.add(self.shard, message),

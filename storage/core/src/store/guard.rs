@@ -211,7 +211,7 @@ pub(super) fn check_fields(message: &RaftMessage, kind: MessageType) -> Result<(
     ensure(message.reject_hint <= limits::INDEX_MAX)?;
     ensure(message.request_snapshot == 0 && message.priority == 0)?;
     ensure(message.context.len() <= limits::CONTEXT_BYTES_MAX)?;
-    ensure(message.suspect == 0 || convert::is_vote(kind))?;
+    ensure(message.suspect == 0 || convert::is_vote(kind) || convert::is_vote_request(kind))?;
     ensure(message.entries.is_empty() || kind == MessageType::MsgAppend)
 }
 

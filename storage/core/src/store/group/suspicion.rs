@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{INVALID_ID, StateRole};
 use throng_base::Rng;
@@ -121,6 +122,9 @@ impl Group {
     /// This replica has lost what it acknowledged, as a leader shows.
     pub(super) fn become_suspect(&mut self, persists: &mut Persists) {
         if self.standing != Standing::Passive && !self.is_resetting() && !self.is_suspect() {
+            // Whatever others have granted or acknowledged so far was to a replica that knew more.
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, INVALID_ID);
             self.suspect(false);
             self.note_suspicion(persists);
         }
@@ -180,6 +184,15 @@ impl Group {
                 message
             },
         ));
+    }
+
+    /// A suspect's requests for votes carry its life as well: an earlier one may have asked in the same term, with a longer
+    /// log.
+    pub(super) fn mark_requests(&self, messages: &mut [Message]) {
+        let Some(Suspicion { life, .. }) = self.suspicion else { return };
+        for request in messages.iter_mut().filter(|message| convert::is_vote_request(message.msg_type)) {
+            request.priority = life as i64;
+        }
     }
 
     /// Once per heartbeat, a suspect asks the leader to clear it; if it knows none, it asks all voters.
@@ -322,7 +335,18 @@ impl Group {
         self.touched();
     }
 
-    // The candidate's side.
+    // The voter's and the candidate's side.
+
+    /// A vote says which life of a suspect it is for.
+    pub(super) fn mark_votes(&mut self, said: usize, asked_by: u64) {
+        if asked_by == 0 {
+            return;
+        }
+        let new = self.raw.raft.msgs.iter_mut().skip(said);
+        for vote in new.filter(|message| convert::is_vote(message.msg_type)) {
+            vote.context = Bytes::copy_from_slice(&asked_by.to_be_bytes());
+        }
+    }
 
     /// Whether raft is to see a message now. Votes of suspects, and all votes for a suspect, are held back until all voters
     /// have granted theirs.
@@ -332,10 +356,16 @@ impl Group {
             _ if message.reject => return true,
             (StateRole::PreCandidate, Some(MessageType::MsgRequestPreVoteResponse)) => true,
             (StateRole::Candidate, Some(MessageType::MsgRequestVoteResponse)) => false,
-            _ => return message.suspect == 0,
+            (_, Some(kind)) if convert::is_vote(kind) => return message.suspect == 0,
+            _ => return true,
         };
         if !self.members.conf().is_voter(message.from) || !is_pre && message.term != raft.term {
             return message.suspect == 0;
+        }
+        if let Some(Suspicion { life, .. }) = self.suspicion
+            && message.context[..] != life.to_be_bytes()
+        {
+            return false;
         }
         self.ballot.enter((raft.term, is_pre, self.campaigns));
         let is_known = self.ballot.heard.get(&message.from) == Some(&message.suspect);

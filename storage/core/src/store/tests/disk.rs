@@ -78,11 +78,30 @@ impl DiskGroup {
 
 /// A disk, shared with the store that reads old entries back from it.
 #[derive(Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<BTreeMap<ShardId, DiskGroup>>>);
+pub(super) struct Disk {
+    groups: Arc<Mutex<BTreeMap<ShardId, DiskGroup>>>,
+    /// What it held before the newest group commit.
+    before: BTreeMap<ShardId, DiskGroup>,
+}
 
 impl Disk {
     pub(super) fn groups(&self) -> MutexGuard<'_, BTreeMap<ShardId, DiskGroup>> {
-        self.0.lock().expect("tests have one thread")
+        self.groups.lock().expect("tests have one thread")
+    }
+
+    /// Writes a group commit.
+    pub(super) fn write(&mut self, records: &[Record]) {
+        let before = self.groups().clone();
+        self.before = before;
+        for record in records {
+            self.groups().entry(record.shard).or_default().write(record);
+        }
+    }
+
+    /// Loses the newest group commit.
+    pub(super) fn lose_newest(&mut self) {
+        let before = self.before.clone();
+        *self.groups() = before;
     }
 
     /// From here on an entry is not the one that was written.
