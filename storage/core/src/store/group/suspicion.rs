@@ -195,16 +195,28 @@ impl Group {
         }
     }
 
-    /// Once per heartbeat, a suspect asks the leader to clear it; if it knows none, it asks all voters.
+    /// Once per heartbeat, a suspect asks the leader to clear it; if it knows none, it asks all voters. A learner that has
+    /// heard no leader for long asks as well, with no life: it cannot ask for votes, and it may have been removed.
     pub(in crate::store) fn pleas(&mut self) -> Vec<(NodeId, RaftMessage)> {
         let every = self.kit.config.heartbeat_ticks;
-        let Some(suspicion) = self.suspicion.as_mut() else { return Vec::new() };
-        suspicion.elapsed += 1;
-        if suspicion.elapsed < every {
-            return Vec::new();
-        }
-        suspicion.elapsed = 0;
-        let (suspect, me, raft) = (suspicion.life, self.members.peer().0, &self.raw.raft);
+        let is_forsaken = self.is_forsaken();
+        let suspect = match self.suspicion.as_mut() {
+            None if is_forsaken => {
+                self.raw.raft.leader_id = INVALID_ID;
+                self.touched();
+                0
+            }
+            None => return Vec::new(),
+            Some(suspicion) => {
+                suspicion.elapsed += 1;
+                if suspicion.elapsed < every {
+                    return Vec::new();
+                }
+                suspicion.elapsed = 0;
+                suspicion.life
+            }
+        };
+        let (me, raft) = (self.members.peer().0, &self.raw.raft);
         let to: Vec<u64> = match raft.leader_id {
             INVALID_ID => self.members.conf().all_voters().filter(|peer| *peer != me).collect(),
             leader => vec![leader],
@@ -220,6 +232,17 @@ impl Group {
             ..RaftMessage::default()
         };
         to.into_iter().map(|to| (PeerId(to).node(), plea(to))).collect()
+    }
+
+    /// Whether this is a learner that should ask for its leader: once per election time-out, after some of them.
+    fn is_forsaken(&self) -> bool {
+        let (raft, every) = (&self.raw.raft, self.kit.config.election_ticks);
+        self.standing == Standing::Member
+            && !self.is_resetting()
+            && raft.state == StateRole::Follower
+            && !self.members.conf().is_voter(self.members.peer().0)
+            && raft.election_elapsed >= limits::LEARNER_PATIENCE * every
+            && raft.election_elapsed.is_multiple_of(every)
     }
 
     /// A leader has cleared this replica. It counts as having voted for it, so that it votes for nobody else in that
@@ -269,10 +292,14 @@ impl Group {
             self.say_gone_to(from);
             return Err(Refusal::Stranger);
         }
-        if message.term > limits::TERM_MAX || life == 0 {
+        if message.term > limits::TERM_MAX {
             return Err(Refusal::Malformed);
         }
-        if !self.is_leader() || self.raw.raft.prs().get(from).is_none() || from == self.raw.raft.id {
+        if life == 0
+            || !self.is_leader()
+            || self.raw.raft.prs().get(from).is_none()
+            || from == self.raw.raft.id
+        {
             return Ok(None);
         }
         let term = self.raw.raft.term;

@@ -182,3 +182,22 @@ fn a_learner_is_cleared_as_well_also_before_its_first_snapshot() {
     propose(&mut world, leader, 1);
     assert!(world.is_even());
 }
+
+#[test]
+fn a_learner_that_missed_its_removal_hears_of_it() {
+    let (mut world, leader, _) = world();
+    world.propose_conf(SHARD, vec![ConfStep::AddLearner(NodeId(4))]).expect("somebody leads").expect("taken");
+    let peer = |world: &World| world.nodes[3].store.as_ref().map(|store| store.peer(SHARD)).expect("it runs");
+    world.until("a learner", 5 * SECOND, |world| {
+        world.is_even() && world.conf_of(3, SHARD).contains(peer(world).0)
+    });
+    world.isolate(3);
+    let learner = peer(&world);
+    world.propose_conf(SHARD, vec![ConfStep::Remove(learner)]).expect("somebody leads").expect("taken");
+    propose(&mut world, leader, 1);
+    world.heal();
+    let hears =
+        |world: &World| world.nodes[3].store.as_ref().is_some_and(|store| store.leader(SHARD).is_none());
+    world.until("no leader", 4 * SECOND, hears);
+    world.until("removal", 4 * SECOND, |world| world.conf_of(3, SHARD).is_empty());
+}
