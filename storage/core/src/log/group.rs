@@ -272,3 +272,35 @@ fn refuse_fall(last: &HardState, new: &HardState, may_fall: bool) -> Result<(), 
         last.term, last.commit, new.term, new.commit
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(index: u64, is_suspect: bool) -> Mark {
+        Mark { index, term: index.min(1), peer: 1, is_suspect, ..Mark::default() }
+    }
+
+    #[test]
+    fn a_mark_that_was_overtaken_says_only_who_the_replica_is() {
+        let mut group = GroupContents::default();
+        for (at, mark) in [(5, mark(100, false)), (6, mark(0, true))] {
+            group.update(Generation(at), None, Some(&mark), false).expect("it follows");
+        }
+        group.complete().expect("the log begins behind 100");
+        assert_eq!(group.mark(), Some(&mark(100, true)));
+    }
+
+    #[test]
+    fn a_truncation_makes_no_suspect_and_clears_none() {
+        for is_suspect in [true, false] {
+            let mut group = GroupContents::default();
+            group.update(Generation(5), None, Some(&mark(100, is_suspect)), false).expect("it follows");
+            group.complete().expect("the log begins behind 100");
+            let place = Place::new(Generation(5), 4096, 64, 1);
+            group.add(101, place, true).expect("it follows");
+            assert!(group.truncate(&mark(101, !is_suspect)));
+            assert_eq!(group.mark(), Some(&mark(101, is_suspect)));
+        }
+    }
+}
