@@ -64,8 +64,8 @@ pub enum Bug {
     SnapshotNotReported,
     /// A change of the members is applied twice.
     ConfChangeTwice,
-    /// A replica whose newest commit was damaged after it was reported votes and acknowledges as if it had never been.
-    /// The machines cannot tell that damage from a crash yet, so the simulated disk plants it by doing it.
+    /// A replica whose newest commit may have been damaged after it was reported votes and acknowledges as if it had
+    /// forgotten nothing.
     VoteAfterDamage,
     /// A replica deletes old events on its own, without a command in the log.
     RetentionWithoutCommand,

@@ -20,10 +20,6 @@ use throng_wire::peer::SnapshotRow;
 
 pub(crate) use log::{LogDisk, WriteEnd};
 
-/// Whether a replica whose newest commit was damaged after it was reported can know that it may have forgotten a vote.
-/// Until it can, the newest commit is spared.
-pub(crate) const TAIL_DAMAGE_IS_DETECTED: bool = false;
-
 /// The state store, shared between the node's machines and its disk.
 #[derive(Clone, Default)]
 pub(crate) struct SharedState(Rc<RefCell<MemState>>);

@@ -210,6 +210,10 @@ counts! {
     read_errors: "failed reads",
     /// Replicas that refused to start because their log was damaged.
     refused_starts: "damaged logs refused",
+    /// Times a replica may have forgotten what it said, because its log ended in damage.
+    suspects: "suspects",
+    /// Times a leader cleared one of that.
+    released: "suspects cleared",
     /// Commands handed to the metadata group.
     commands: "metadata commands",
     /// Changes of a group's members proposed.
@@ -241,6 +245,8 @@ impl FaultCounts {
             self.snapshots_restored,
             self.snapshots_failed,
             self.half_copies,
+            self.suspects,
+            self.released,
             self.joint_changes,
         ];
         let all: u64 = self.named().iter().map(|(_, count)| count).sum();

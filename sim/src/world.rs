@@ -255,9 +255,13 @@ impl World {
             if self.calm && self.handled.is_multiple_of(512) && settled_at.is_none() && self.is_settled() {
                 settled_at = Some(self.now);
             }
-            // A little longer, so that followers of the last leader apply the last entries too.
+            // A little longer, so that followers of the last leader apply the last entries too. What a guest began
+            // meanwhile is waited for like everything else.
             if settled_at.is_some_and(|at| self.now > at + Duration::from_secs(1)) {
-                break;
+                if self.is_settled() {
+                    break;
+                }
+                settled_at = None;
             }
         }
     }

@@ -10,7 +10,7 @@ use throng_base::Rng;
 use throng_base::planted::{Bug, is_planted};
 use throng_storage_core::entry::{Mark, Record};
 use throng_storage_core::log::{
-    Appender, BLOCK, Contents, Generation, LogId, Recovery, Staged, Tail, commit,
+    Appender, BLOCK, Contents, Generation, LogId, Recovered, Recovery, Staged, Tail, commit,
 };
 use throng_storage_core::store::PersistToken;
 use throng_wire::ids::ShardId;
@@ -73,6 +73,23 @@ pub(crate) struct LogDisk {
     late: Vec<Record>,
     /// The log ended in bytes that are no commit.
     pub(super) is_suspect: bool,
+    /// The last crash left an unfinished write that no start has looked at.
+    is_torn: bool,
+}
+
+/// Reads a log back.
+fn replay(platter: &Platter, shards: u32) -> Result<(Recovered, Contents), String> {
+    let first = *platter.segments.keys().next().expect("a log has a segment");
+    let mut contents = Contents::before_replay(shards, first);
+    let mut recovery = Recovery::new(platter.log, first);
+    for bytes in platter.segments.values() {
+        recovery
+            .segment(bytes, |generation, record| contents.replay(generation, &record))
+            .map_err(|error| error.to_string())?;
+    }
+    let recovered = recovery.finish().map_err(|error| error.to_string())?.expect("a log has a segment");
+    contents.complete()?;
+    Ok((recovered, contents))
 }
 
 impl LogDisk {
@@ -92,6 +109,7 @@ impl LogDisk {
             newest: None,
             late: Vec::new(),
             is_suspect: false,
+            is_torn: false,
         }
     }
 
@@ -106,16 +124,7 @@ impl LogDisk {
     pub(crate) fn recover(&mut self) -> Result<Tail, String> {
         let mut shared = self.shared.lock();
         let log = shared.platter.log;
-        let first = *shared.platter.segments.keys().next().expect("a log has a segment");
-        let mut contents = Contents::before_replay(self.shards, first);
-        let mut recovery = Recovery::new(log, first);
-        for bytes in shared.platter.segments.values() {
-            recovery
-                .segment(bytes, |generation, record| contents.replay(generation, &record))
-                .map_err(|error| error.to_string())?;
-        }
-        let recovered = recovery.finish().map_err(|error| error.to_string())?.expect("a log has a segment");
-        contents.complete()?;
+        let (recovered, contents) = replay(&shared.platter, self.shards)?;
         let (end, tail) = (recovered.end, recovered.tail);
         shared.platter.recovered(recovered.segments.begin().generation);
         shared.platter.prepare(end.generation.next());
@@ -123,7 +132,22 @@ impl LogDisk {
         drop(shared);
         self.appender = Some(Appender::new(log, end, recovered.segments));
         self.is_suspect = matches!(tail, Tail::Torn { .. });
+        self.is_torn = false;
         Ok(tail)
+    }
+
+    /// Whether a start would find a log that it can use, whatever is written until then.
+    pub(crate) fn is_sound(&self) -> bool {
+        let tail = replay(&self.shared.lock().platter, self.shards).map(|(recovered, _)| recovered.tail);
+        let runs = self.appender.is_some();
+        tail.is_ok_and(|tail| !runs || tail == Tail::Clean) && self.lost.is_none()
+    }
+
+    /// Whether the next start finds replicas that may have forgotten something.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        let shared = self.shared.lock();
+        let mut marks = (0..self.shards).filter_map(|shard| shared.contents.mark(ShardId(shard)));
+        self.is_torn || marks.any(|mark| mark.is_suspect)
     }
 
     /// Takes a group commit into the queue; true if a write begins with it.
@@ -319,8 +343,8 @@ impl LogDisk {
         self.writing.is_some()
     }
 
-    /// The process, or the machine, is gone: the write under way is there, is not, or is torn.
-    pub(crate) fn crash(&mut self, rng: &mut Rng) -> bool {
+    /// The process, or the machine, is gone: the write under way is there, is not, or, if it may be, is torn.
+    pub(crate) fn crash(&mut self, may_tear: bool, rng: &mut Rng) -> bool {
         self.queue.clear();
         self.due.clear();
         self.later.clear();
@@ -344,6 +368,7 @@ impl LogDisk {
             match rng.below(10) {
                 0 => shared.platter.write(spot, &writing.bytes),
                 1 => {}
+                _ if !may_tear => {}
                 _ => {
                     torn = true;
                     shared.platter.tear(spot, &writing.bytes, rng);
@@ -351,16 +376,17 @@ impl LogDisk {
             }
         }
         self.shared = SharedLog(Arc::new(Mutex::new(shared)));
+        self.is_torn = torn;
         torn
     }
 
-    /// Flips a bit of what is written, at rest. `tail` says whether the newest commit may be hit.
-    pub(crate) fn flip(&mut self, tail: bool, rng: &mut Rng) -> bool {
+    /// Flips a bit of what is written, at rest.
+    pub(crate) fn flip(&mut self, rng: &mut Rng) -> bool {
         let Some((spot, len)) = self.newest else { return false };
         let mut shared = self.shared.lock();
         if rng.chance(500_000) && spot.1 > BLOCK {
-            // Where a restart feels it: in the newest commit or shortly before.
-            let (from, to) = match tail {
+            // Where a restart feels it: in the newest commit, which looks like a crash, or shortly before.
+            let (from, to) = match rng.chance(500_000) {
                 true => (spot.1, spot.1 + len),
                 false => (spot.1.saturating_sub(NEAR_BLOCKS * BLOCK).max(BLOCK), spot.1),
             };
@@ -371,12 +397,7 @@ impl LogDisk {
         let generations: Vec<Generation> =
             shared.platter.segments.keys().copied().filter(|one| *one <= spot.0).collect();
         let generation = generations[rng.below(generations.len() as u64) as usize];
-        let last = generation == spot.0;
-        let end = match (last, tail) {
-            (true, true) => spot.1 + len,
-            (true, false) => spot.1,
-            (false, _) => shared.platter.capacity,
-        };
+        let end = if generation == spot.0 { spot.1 + len } else { shared.platter.capacity };
         let offset = rng.below(end as u64) as usize;
         shared.platter.flip((generation, offset), rng.next_u64() as u8);
         true

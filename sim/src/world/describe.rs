@@ -15,13 +15,15 @@ impl World {
                 println!("  down");
                 continue;
             };
-            for shard in (0..self.scenario.shards).map(ShardId) {
+            // The last one is that of the metadata.
+            for shard in (0..=self.scenario.shards).map(ShardId) {
+                let suspect = if process.router.store().is_suspect(shard) { ", suspect" } else { "" };
                 let (term, leader) =
                     (process.router.store().term(shard), process.router.store().leader(shard));
                 let applied = process.router.machines().applied(shard);
                 let (peer, conf) = (process.router.store().peer(shard), process.router.store().conf(shard));
                 println!(
-                    "  shard {shard}: {peer:?}, term {term}, leader {leader:?}, applied {applied:?}, {conf:?}"
+                    "  shard {shard}: {peer:?}{suspect}, term {term}, leader {leader:?}, applied {applied:?}, {conf:?}"
                 );
             }
             println!("  {:?}", process.router.stats());

@@ -74,7 +74,7 @@ impl World {
     /// A bit of what is written flips now and then on the disk that does such things.
     fn rot(&mut self, node: usize) {
         let rate = self.scenario.plan.flip / 100;
-        if self.victim == Some(node) && !self.calm && self.rng.chance(rate) {
+        if self.may_damage(node) && self.rng.chance(rate) {
             self.flip(node);
         }
     }
@@ -118,7 +118,7 @@ impl World {
     }
 
     fn write_end(&mut self, node: usize) -> WriteEnd {
-        if self.calm || self.victim != Some(node) {
+        if !self.may_damage(node) {
             return WriteEnd::Placed;
         }
         let end = if self.rng.chance(self.scenario.plan.lost_write) {
@@ -271,7 +271,10 @@ impl World {
         let open = std::mem::take(&mut self.nodes[node].offers);
         self.faults.snapshots_failed += open.values().filter(|is_done| !**is_done).count() as u64;
         if let Some(process) = &self.nodes[node].process {
-            self.faults.snapshots_restored += process.router.store().stats().snapshots_taken;
+            let stats = process.router.store().stats();
+            self.faults.snapshots_restored += stats.snapshots_taken;
+            self.faults.suspects += stats.suspects;
+            self.faults.released += stats.released;
         }
     }
 }

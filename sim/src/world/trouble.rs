@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use throng_base::Instant;
-use throng_base::planted::{Bug, is_planted};
+use throng_wire::ids::ShardId;
 
 use super::{Event, World};
 
@@ -79,7 +79,8 @@ impl World {
         let batches = self.rng.below(unflushed as u64 + 1) as usize;
         self.faults.unsynced_commits += unsynced as u64;
         self.faults.unflushed_batches += (unflushed - batches) as u64;
-        let torn = self.nodes[node].disk.log.crash(&mut self.rng);
+        let may_tear = self.may_tear(node);
+        let torn = self.nodes[node].disk.log.crash(may_tear, &mut self.rng);
         self.faults.torn_writes += u64::from(torn);
         self.nodes[node].disk.crash_state(batches);
         self.damage(node);
@@ -98,16 +99,39 @@ impl World {
         }
     }
 
+    /// Whether a crash may tear the write of a node. A node that may have forgotten something counts for nothing before the
+    /// others have cleared it. Where one of them is lost for good nobody can, and people have to decide.
+    fn may_tear(&self, node: usize) -> bool {
+        self.victim.is_none_or(|victim| {
+            let victim_node = &self.nodes[victim];
+            victim == node || !victim_node.is_refused && victim_node.disk.log.is_sound()
+        })
+    }
+
+    /// For the same reason damage strikes only while no other node is in doubt.
+    pub(crate) fn may_damage(&self, node: usize) -> bool {
+        let is_in_doubt = |(number, other): (usize, &crate::node::Node)| {
+            number != node
+                && match &other.process {
+                    None => other.disk.log.is_in_doubt(),
+                    Some(process) => {
+                        let store = process.router.store();
+                        (0..=self.scenario.shards).any(|shard| store.is_suspect(ShardId(shard)))
+                    }
+                }
+        };
+        self.victim == Some(node) && !self.calm && !self.nodes.iter().enumerate().any(is_in_doubt)
+    }
+
     /// Bits flip on the disk of the one node whose disk does that.
     fn damage(&mut self, node: usize) {
-        if self.victim == Some(node) && !self.calm && self.rng.chance(self.scenario.plan.flip) {
+        if self.may_damage(node) && self.rng.chance(self.scenario.plan.flip) {
             self.flip(node);
         }
     }
 
     pub(crate) fn flip(&mut self, node: usize) {
-        let tail = crate::disk::TAIL_DAMAGE_IS_DETECTED || is_planted(Bug::VoteAfterDamage);
-        self.faults.flips += u64::from(self.nodes[node].disk.log.flip(tail, &mut self.rng));
+        self.faults.flips += u64::from(self.nodes[node].disk.log.flip(&mut self.rng));
     }
 
     pub(crate) fn pause_somebody(&mut self) {

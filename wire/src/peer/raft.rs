@@ -46,6 +46,9 @@ pub struct RaftMessage {
     pub context: Bytes,
     /// Election priority.
     pub priority: i64,
+    /// In a vote, or in what a replica asks and is told about it: the number of its present life, if it may have
+    /// forgotten what it said in an earlier one; otherwise 0.
+    pub suspect: u64,
 }
 
 /// One log entry.
@@ -66,10 +69,10 @@ pub struct RaftEntry {
 impl RaftMessage {
     /// About what it takes in a frame, never less; senders cut batches by it.
     pub fn size_hint(&self) -> usize {
-        // Thirteen numbers of at most 11 bytes with their tags; an entry's three and its two lengths.
+        // Fourteen numbers of at most 12 bytes with their tags; an entry's three and its two lengths.
         let entries: usize =
             self.entries.iter().map(|entry| entry.data.len() + entry.context.len() + 56).sum();
-        160 + self.context.len() + entries
+        176 + self.context.len() + entries
     }
 }
 
@@ -91,6 +94,7 @@ impl From<&RaftMessage> for proto::Raft {
             reject_hint: message.reject_hint,
             context: message.context.clone(),
             priority: message.priority,
+            suspect: message.suspect,
         }
     }
 }
@@ -127,6 +131,7 @@ impl TryFrom<proto::Raft> for RaftMessage {
             reject_hint: message.reject_hint,
             context: message.context,
             priority: message.priority,
+            suspect: message.suspect,
         })
     }
 }

@@ -178,7 +178,7 @@ fn to_gateway() -> impl Strategy<Value = ToGateway> {
 fn raft() -> impl Strategy<Value = RaftMessage> {
     let entry = (any::<u32>(), any::<u64>(), any::<u64>(), bytes(), bytes())
         .prop_map(|(kind, term, index, data, context)| RaftEntry { kind, term, index, data, context });
-    let numbers = (shard(), any::<u32>(), any::<[u64; 9]>(), any::<bool>(), any::<i64>());
+    let numbers = (shard(), any::<u32>(), any::<[u64; 10]>(), any::<bool>(), any::<i64>());
     (numbers, vec(entry, 0..4), bytes()).prop_map(|((shard, kind, n, reject, priority), entries, context)| {
         RaftMessage {
             shard,
@@ -196,6 +196,7 @@ fn raft() -> impl Strategy<Value = RaftMessage> {
             reject_hint: n[8],
             context,
             priority,
+            suspect: n[9],
         }
     })
 }

@@ -76,6 +76,11 @@ impl Conf {
         self.voters.contains(&peer) || self.voters_outgoing.contains(&peer)
     }
 
+    /// All whose vote is needed for one that is unanimous; whoever stays through a joint change comes twice.
+    pub fn all_voters(&self) -> impl Iterator<Item = u64> + '_ {
+        self.voters.iter().chain(&self.voters_outgoing).copied()
+    }
+
     /// All members; outgoing voters that stay come twice.
     pub fn members(&self) -> impl Iterator<Item = u64> + '_ {
         self.voters.iter().chain(&self.learners).chain(&self.voters_outgoing).copied()

@@ -77,6 +77,10 @@ impl GroupContents {
             }
             check_mark(mark, self.places.next(), self.term(mark.index))?;
             self.places.drop_through(mark.index);
+        } else if let Some(ours) = self.mark.as_mut().filter(|ours| ours.index > mark.index) {
+            (ours.peer, ours.replica, ours.is_suspect) = (mark.peer, mark.replica, mark.is_suspect);
+            self.mark_in = None;
+            return Ok(());
         } else if self.places.is_empty() {
             self.places = Places::after(mark.index);
         } else {
@@ -122,8 +126,10 @@ impl GroupContents {
 
     /// Forgets the entries through `mark.index` in memory: the log says so durably only when the mark is written.
     /// Says whether this truncation is settled: done, or overtaken. Otherwise it may be asked for again later: the
-    /// entry at the mark is committed, but not yet written here.
+    /// entry at the mark is committed, but not yet written here. Only a record makes a replica a suspect, or clears it.
     pub(super) fn truncate(&mut self, mark: &Mark) -> bool {
+        let is_suspect = self.mark.as_ref().map_or(mark.is_suspect, |ours| ours.is_suspect);
+        let mark = &Mark { is_suspect, ..mark.clone() };
         if let Some(ours) = &self.mark {
             if (ours.peer, ours.replica) != (mark.peer, mark.replica) {
                 return false;
@@ -204,7 +210,7 @@ impl Head<'_> {
             self.terms.clear();
         } else if is_stale(self.first, mark) {
             let ours = self.mark.as_mut().ok_or("a mark lies before the log's first entry")?;
-            (ours.peer, ours.replica) = (mark.peer, mark.replica);
+            (ours.peer, ours.replica, ours.is_suspect) = (mark.peer, mark.replica, mark.is_suspect);
             return Ok(());
         } else {
             check_mark(mark, self.next(), self.term(mark.index))?;
@@ -265,4 +271,36 @@ fn refuse_fall(last: &HardState, new: &HardState, may_fall: bool) -> Result<(), 
         "the hard state falls from term {}, commit {} to term {}, commit {}",
         last.term, last.commit, new.term, new.commit
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(index: u64, is_suspect: bool) -> Mark {
+        Mark { index, term: index.min(1), peer: 1, is_suspect, ..Mark::default() }
+    }
+
+    #[test]
+    fn a_mark_that_was_overtaken_says_only_who_the_replica_is() {
+        let mut group = GroupContents::default();
+        for (at, mark) in [(5, mark(100, false)), (6, mark(0, true))] {
+            group.update(Generation(at), None, Some(&mark), false).expect("it follows");
+        }
+        group.complete().expect("the log begins behind 100");
+        assert_eq!(group.mark(), Some(&mark(100, true)));
+    }
+
+    #[test]
+    fn a_truncation_makes_no_suspect_and_clears_none() {
+        for is_suspect in [true, false] {
+            let mut group = GroupContents::default();
+            group.update(Generation(5), None, Some(&mark(100, is_suspect)), false).expect("it follows");
+            group.complete().expect("the log begins behind 100");
+            let place = Place::new(Generation(5), 4096, 64, 1);
+            group.add(101, place, true).expect("it follows");
+            assert!(group.truncate(&mark(101, !is_suspect)));
+            assert_eq!(group.mark(), Some(&mark(101, is_suspect)));
+        }
+    }
 }

@@ -27,7 +27,7 @@ use crate::entry::PeerId;
 /// Kinds of messages that raft does not know.
 const BEATS: u32 = 1_000;
 const ANSWERS: u32 = 1_001;
-const COMMITS: u32 = 1_002;
+const COMMITS: u32 = 1_004;
 
 /// What a leader says to one follower, and the follower says back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -117,6 +117,8 @@ pub(super) fn message_from_raft(shard: ShardId, mut message: eraftpb::Message) -
         let metadata = message.get_snapshot().get_metadata();
         (message.index, message.log_term) = (metadata.index, metadata.term);
     }
+    // Raft has no field for the mark of a suspect; nobody uses priorities (`group/suspicion.rs`).
+    let suspect = message.priority as u64;
     let entries = message.take_entries().into_iter().map(|entry| RaftEntry {
         kind: entry.entry_type as u32,
         term: entry.term,
@@ -139,8 +141,19 @@ pub(super) fn message_from_raft(shard: ShardId, mut message: eraftpb::Message) -
         reject: message.reject,
         reject_hint: message.reject_hint,
         context: message.context,
-        priority: message.priority,
+        priority: 0,
+        suspect,
     }
+}
+
+/// Whether a message asks for a vote or a pre-vote.
+pub(super) fn is_vote_request(kind: MessageType) -> bool {
+    matches!(kind, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
+}
+
+/// Whether a message answers a request for a vote or a pre-vote.
+pub(super) fn is_vote(kind: MessageType) -> bool {
+    matches!(kind, MessageType::MsgRequestVoteResponse | MessageType::MsgRequestPreVoteResponse)
 }
 
 /// Raft's form of a message that the guard let pass.

@@ -8,12 +8,13 @@
 //! ```
 //!
 //! A group has one raft node after the other: a new one when its replica gets a new id (`standing.rs`). Membership is in
-//! `members.rs`, truncation in `truncate.rs`, snapshots in `snapshots.rs`.
+//! `members.rs`, truncation in `truncate.rs`, snapshots in `snapshots.rs`, what a damaged log means in `suspicion.rs`.
 
 mod liveness;
 mod members;
 mod snapshots;
 mod standing;
+mod suspicion;
 mod truncate;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -43,6 +44,8 @@ use crate::entry::{Entry, HardState, Mark, PeerId};
 pub(super) use members::Members;
 use snapshots::Flight;
 pub(super) use standing::Standing;
+pub(super) use suspicion::Word;
+use suspicion::{Ballot, Pardons, Suspicion};
 
 /// Where a group puts what a turn brings.
 pub(super) struct Turn<'a> {
@@ -73,6 +76,8 @@ struct HandOver {
 pub(super) struct Kit {
     pub(super) config: StoreConfig,
     pub(super) seed: u64,
+    /// Another one for every start.
+    pub(super) life: u64,
     pub(super) older: Arc<dyn LogRead>,
 }
 
@@ -103,6 +108,12 @@ pub(super) struct Group {
     incoming: u32,
     /// Snapshots on their way from here.
     flights: BTreeMap<PeerId, Flight>,
+    /// This replica may have forgotten what it said.
+    suspicion: Option<Suspicion>,
+    /// A place where the log began, as durable: where a mark can be written at any time.
+    origin: Mark,
+    ballot: Ballot,
+    pardons: Pardons,
     timeouts: ElectionTimeouts,
     /// Elections begun since a leader was last known; spreads the attempts.
     campaigns: u32,
@@ -148,6 +159,14 @@ impl Group {
         let applied = raw.raft.raft_log.applied;
         let timeouts = ElectionTimeouts::new(kit.seed, shard, &kit.config);
         let proposals_max = kit.config.proposals_max;
+        let origin = Mark {
+            index: members.base(),
+            term: raw.store().terms().term(members.base()).unwrap_or(0),
+            peer: members.peer().0,
+            replica: members.replica(),
+            conf: members.first_conf().clone(),
+            ..Mark::default()
+        };
         let mut group = Self {
             shard,
             kit,
@@ -160,6 +179,10 @@ impl Group {
             restored: None,
             incoming: 0,
             flights: BTreeMap::new(),
+            suspicion: None,
+            origin,
+            ballot: Ballot::default(),
+            pardons: Pardons::default(),
             timeouts,
             campaigns: 0,
             proposals: Proposals::new(proposals_max),
@@ -190,7 +213,10 @@ impl Group {
             self.campaigns = 0;
         }
         let leader = self.leader();
-        let ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns, leader);
+        let mut ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns, leader);
+        if self.is_suspect() {
+            ticks += self.kit.config.election_ticks; // Others first: their votes count by themselves.
+        }
         self.raw.raft.set_randomized_election_timeout(ticks);
     }
 
@@ -277,12 +303,21 @@ impl Group {
     pub(super) fn step(&mut self, mut message: RaftMessage, persists: &mut Persists) -> Result<(), Refusal> {
         self.address(&message, persists)?;
         let waits = self.standing == Standing::Fresh;
-        let condition =
-            guard::Condition { settled: self.is_settled(), resetting: self.is_resetting(), waits };
-        guard::check(&self.raw.raft, &mut message, condition)?;
+        let (settled, resetting, suspect) = (self.is_settled(), self.is_resetting(), self.is_suspect());
+        let condition = guard::Condition { settled, resetting, waits, suspect };
+        if let Err(refusal) = guard::check(&self.raw.raft, &mut message, condition) {
+            if refusal == Refusal::BeyondLog {
+                self.become_suspect(persists);
+            }
+            return Err(refusal);
+        }
+        if !self.weigh(&message) {
+            self.touched();
+            return Ok(());
+        }
+        let asked_by = message.suspect;
         let message = convert::message_to_raft(message).ok_or(Refusal::Malformed)?;
-        let asks_for_vote =
-            matches!(message.get_msg_type(), MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        let asks_for_vote = convert::is_vote_request(message.get_msg_type());
         let mut message = message;
         if is_planted(Bug::VoteForStaleLog) && asks_for_vote {
             message.index = u64::MAX;
@@ -298,8 +333,11 @@ impl Group {
         {
             self.note_answer(message.from);
         }
+        let said = self.raw.raft.msgs.len();
         // Errors are "dropped": a vote nobody asked for, a peer without progress.
         let _ = self.raw.step(message);
+        self.mark_votes(said, asked_by);
+        self.mute(said);
         self.touched();
         Ok(())
     }
@@ -407,6 +445,7 @@ impl Group {
         if let Some(mark) = self.restored.take() {
             turn.outputs.push_back(StoreOutput::Restored { shard: self.shard, mark });
         }
+        self.lead_without_suspicion(turn.persists);
         self.begin_reads();
         self.continue_hand_over(turn.now);
         self.continue_members(turn.now);
@@ -461,9 +500,10 @@ impl Group {
     fn take_ready(&mut self, turn: &mut Turn<'_>, carried: &mut Vec<u64>) {
         let mut ready = self.raw.ready();
         self.last_number = ready.number();
-        let messages = ready.take_messages();
+        let mut messages = ready.take_messages();
         self.save(&mut ready, turn.persists);
         let commit = self.raw.raft.raft_log.committed;
+        self.mark_requests(&mut messages);
         for message in messages {
             if message.get_msg_type() == MessageType::MsgAppend && message.commit == commit {
                 carried.push(message.to);
@@ -475,7 +515,9 @@ impl Group {
                 Some(_) => turn.persists.hold(self.last_token, self.shard, message),
             }
         }
-        for message in ready.take_persisted_messages() {
+        let mut messages = ready.take_persisted_messages();
+        self.mark_requests(&mut messages);
+        for message in messages {
             // They may tell of anything up to this Ready, so they wait for all of them.
             match self.outstanding {
                 _ if is_planted(Bug::HardStateAfterSend) => turn.outbox.add(self.shard, message),
@@ -565,5 +607,6 @@ impl Group {
     pub(super) fn add_stats(&self, stats: &mut StoreStats) {
         stats.tail_bytes += self.log().bytes() as u64;
         stats.log_reads += self.log().reads();
+        self.count_suspicion(stats);
     }
 }

@@ -13,6 +13,7 @@
 //! | messages from strangers and removed replicas; reused ids | ids are never used twice, and say where in the log they began (`group/standing.rs`) |
 //! | conf changes applied late or twice; a removed leader's `unwrap` | `group/members.rs` |
 //! | snapshots that nobody reports; campaigns before one is durable | `group/snapshots.rs` |
+//! | a disk that lost what was synced last | such a replica counts for nothing until a leader clears it (`group/suspicion.rs`) |
 //! | a hung disk under a leader that keeps its heartbeat | the store gives its leaderships away |
 //! | local messages from the network; term 0 skips all term checks | dropped |
 //!
@@ -52,7 +53,8 @@ pub(super) fn raft_config(config: &StoreConfig, peer: PeerId, applied: u64) -> C
         check_quorum: true,
         pre_vote: true,
         min_election_tick: config.election_ticks,
-        max_election_tick: 2 * config.election_ticks,
+        // Suspects wait that much longer (`group/suspicion.rs`).
+        max_election_tick: 3 * config.election_ticks,
         read_only_option: ReadOnlyOption::Safe,
         // The group tells, in a form that costs less (`beats.rs`).
         skip_bcast_commit: true,
@@ -167,6 +169,8 @@ pub(super) struct Condition {
     pub(super) resetting: bool,
     /// It waits for its first snapshot.
     pub(super) waits: bool,
+    /// It may have forgotten something.
+    pub(super) suspect: bool,
 }
 
 /// Whether raft may see a message.
@@ -178,7 +182,7 @@ pub(super) fn check(raft: &Raft, message: &mut RaftMessage, condition: Condition
         MessageType::MsgAppendResponse => check_append_response(raft, message),
         MessageType::MsgHeartbeat => check_heartbeat(raft, message),
         MessageType::MsgRequestVoteResponse => check_vote(raft, message, condition.settled),
-        MessageType::MsgTimeoutNow if condition.resetting => Err(Refusal::Stale),
+        MessageType::MsgTimeoutNow if condition.resetting || condition.suspect => Err(Refusal::Stale),
         MessageType::MsgTimeoutNow => check_timeout_now(raft, message),
         MessageType::MsgHeartbeatResponse
         | MessageType::MsgRequestVote
@@ -208,6 +212,7 @@ pub(super) fn check_fields(message: &RaftMessage, kind: MessageType) -> Result<(
     ensure(message.reject_hint <= limits::INDEX_MAX)?;
     ensure(message.request_snapshot == 0 && message.priority == 0)?;
     ensure(message.context.len() <= limits::CONTEXT_BYTES_MAX)?;
+    ensure(message.suspect == 0 || convert::is_vote(kind) || convert::is_vote_request(kind))?;
     ensure(message.entries.is_empty() || kind == MessageType::MsgAppend)
 }
 
@@ -276,7 +281,7 @@ fn check_append_response(raft: &Raft, message: &mut RaftMessage) -> Result<(), R
 }
 
 /// A leader commits on a follower only what that follower has acknowledged in this term, so this replica has lost
-/// synced entries (etcd #10166 panics here). It must not invent them: it goes without the heartbeat, and the counter says why.
+/// synced entries (etcd #10166 panics here). It must not invent them: it goes without the heartbeat, and becomes a suspect.
 fn check_heartbeat(raft: &Raft, message: &RaftMessage) -> Result<(), Refusal> {
     if message.term >= raft.term && message.commit > raft.raft_log.last_index() {
         return Err(Refusal::BeyondLog);

@@ -70,6 +70,9 @@ pub const VOTERS_MAX: usize = 15;
 /// How far behind, in entries, a learner may be to be given a vote: within it a group commit or two catches it up.
 pub const PROMOTE_LAG_MAX: u64 = 4096;
 
+/// Shortest election time-outs after which a learner that hears no leader asks whether it is still a member.
+pub const LEARNER_PATIENCE: usize = 8;
+
 /// How long a leader without a vote in the new configuration tries to hand over before it ends the joint change itself.
 pub const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -6,6 +6,8 @@ use throng_wire::peer::RaftMessage;
 
 use super::Store;
 use super::beats::{self, Side};
+use super::group::Word;
+use crate::entry::PeerId;
 
 impl Store {
     pub(super) fn tick(&mut self, stalled: bool) {
@@ -17,10 +19,31 @@ impl Store {
             let (now, beats) = (self.now, &mut self.beats);
             let (campaigned, busy) = self.groups[shard.0 as usize].tick(now, beats);
             self.stats.campaigns += u64::from(campaigned);
+            for (node, plea) in self.groups[shard.0 as usize].pleas() {
+                self.outbox.add_message(node, plea);
+                self.touch(shard);
+            }
             if busy {
                 self.touch(shard);
             }
         }
+    }
+
+    /// What a suspect asks, or a leader answers it.
+    pub(super) fn handle_word(&mut self, shard: ShardId, word: Word, message: &RaftMessage) {
+        let heard = match word {
+            Word::Plea => self.group_mut(shard).hear_plea(message),
+            Word::Release => {
+                let released = self.change(shard, |group, persists| group.hear_release(message, persists));
+                released.map(|()| None)
+            }
+        };
+        match heard {
+            Ok(Some(answer)) => self.outbox.add_message(PeerId(message.from).node(), answer),
+            Ok(None) => (),
+            Err(refusal) => refusal.count(&mut self.stats),
+        }
+        self.touch(shard);
     }
 
     /// Heartbeats of quiet groups, the answers to them, or what leaders have committed.

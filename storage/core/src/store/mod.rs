@@ -30,6 +30,9 @@
 //! (`group/members.rs`). A node that is no member of a group has a passive one, which costs nothing and comes to life
 //! when a leader's message names a replica of it (`group/standing.rs`).
 //!
+//! **Suspects.** A replica whose log ended in damage may have forgotten votes and entries. It follows, and nothing it
+//! says counts, until a leader clears it (`group/suspicion.rs`).
+//!
 //! What is absent: leases, forwarding of proposals or reads to the leader. The guards that raft 0.7.0 needs are in
 //! `guard.rs`.
 
@@ -72,7 +75,7 @@ pub use output::{
 use crate::entry::PeerId;
 use balance::Balance;
 use beats::{Beats, Side};
-use group::{Group, Kit, Turn};
+use group::{Group, Kit, Turn, Word};
 use guard::Refusal;
 use outbox::Outbox;
 use persists::Persists;
@@ -122,7 +125,8 @@ impl Store {
             return Err(RecoverError::Config(why));
         }
         let found = by_shard(groups, config.shards)?;
-        let kit = Arc::new(Kit { config: config.clone(), seed, older: Arc::from(log) });
+        let life = seed ^ now.0.rotate_left(32);
+        let kit = Arc::new(Kit { config: config.clone(), seed, life, older: Arc::from(log) });
         let groups =
             found.into_iter().map(|found| recover::group(&kit, found)).collect::<Result<Vec<Group>, _>>()?;
         let mut store = Self {
@@ -151,6 +155,8 @@ impl Store {
 
     fn begin(&mut self) {
         for shard in 0..self.config.shards {
+            // The very first group commit says which replicas are suspects: it hides the damaged end of the log.
+            self.groups[shard as usize].note_suspicion(&mut self.persists);
             if self.groups[shard as usize].is_alone() {
                 self.stats.campaigns += 1;
                 self.groups[shard as usize].campaign();
@@ -244,6 +250,8 @@ impl Store {
                 self.stats.dropped_shard += 1;
             } else if PeerId(message.from).node() != from {
                 self.stats.dropped_stranger += 1;
+            } else if let Some(word) = Word::of(message.kind) {
+                self.handle_word(shard, word, &message);
             } else if self.reluctant.is_some() && message.kind == MessageType::MsgTimeoutNow as u32 {
                 self.stats.dropped_stale += 1;
             } else if let Err(refusal) = self.change(shard, |group, persists| group.step(message, persists)) {
@@ -445,6 +453,12 @@ impl Store {
     /// Whether this node leads the shard and has applied an entry of its own term.
     pub fn is_serving(&self, shard: ShardId) -> bool {
         self.group(shard).is_serving()
+    }
+
+    /// Whether this node's replica of the shard may have forgotten what it said, and counts for nothing until a leader
+    /// has cleared it.
+    pub fn is_suspect(&self, shard: ShardId) -> bool {
+        self.group(shard).is_suspect()
     }
 
     /// Whether this node leads any shard.

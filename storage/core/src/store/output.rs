@@ -273,6 +273,10 @@ pub struct StoreStats {
     pub beats_unanswered: u64,
     /// Leaderships this node let go because it could talk to no majority.
     pub let_go: u64,
+    /// Times a replica here was found to have perhaps forgotten what it said.
+    pub suspects: u64,
+    /// Times a leader cleared it of that.
+    pub released: u64,
     /// Group commits handed out.
     pub persists: u64,
     /// Bytes of log entries in memory.

@@ -1,5 +1,6 @@
 //! From what lay on disk to a running raft node, or a refusal. A replica that has lost synced entries may have voted
-//! or acknowledged what it no longer knows, so it must not take part.
+//! or acknowledged what it no longer knows, so it must not take part; one that may have lost the last of them takes part
+//! as a suspect (`group/suspicion.rs`).
 
 use std::sync::Arc;
 
@@ -20,11 +21,12 @@ use crate::entry::{Conf, Entry, EntryKind, HardState, Mark, PeerId};
 
 /// Builds a group.
 pub(super) fn group(kit: &Arc<Kit>, found: RecoveredGroup) -> Result<Group, RecoverError> {
-    let shard = found.shard;
+    let (shard, is_suspect) = (found.shard, found.is_suspect);
     let mark = found.mark.clone().unwrap_or_else(|| formatted(&kit.config, shard));
     let standing = standing(&mark);
     if standing != Standing::Member {
-        return outsider(kit, shard, standing, &mark, found.hard_state);
+        let group = outsider(kit, shard, standing, &mark, found.hard_state)?;
+        return Ok(group.suspected(is_suspect, mark.is_suspect));
     }
     let terms = older_terms(&found, &mark)?;
     let state = check(&found, &mark, terms.clone())?;
@@ -33,7 +35,8 @@ pub(super) fn group(kit: &Arc<Kit>, found: RecoveredGroup) -> Result<Group, Reco
     let applied =
         if is_planted(Bug::CommitBehindApplied) { found.applied.min(state.commit) } else { found.applied };
     let raw = raw_node(kit, shard, PeerId(mark.peer), initial, terms, found.entries, applied)?;
-    Ok(Group::new(shard, kit.clone(), raw, standing, members, found.hard_state))
+    let group = Group::new(shard, kit.clone(), raw, standing, members, found.hard_state);
+    Ok(group.suspected(is_suspect, mark.is_suspect))
 }
 
 /// A replica that takes no part, or waits for its first snapshot. It has no log; if it had written one, its id had
@@ -193,7 +196,7 @@ mod tests {
         let config = StoreConfig::new(NodeId(2), vec![NodeId(1), NodeId(2), NodeId(3)], 4);
         let mut found = found();
         change(&mut found);
-        group(&Arc::new(Kit { config, seed: 1, older: Arc::new(NoLog) }), found)
+        group(&Arc::new(Kit { config, seed: 1, life: 1, older: Arc::new(NoLog) }), found)
     }
 
     #[track_caller]
@@ -297,7 +300,7 @@ mod tests {
     #[test]
     fn replicas_that_are_no_members_wait_without_a_log() {
         let joined = StoreConfig::new(NodeId(9), vec![NodeId(1)], 4);
-        let kit = Arc::new(Kit { config: joined, seed: 1, older: Arc::new(NoLog) });
+        let kit = Arc::new(Kit { config: joined, seed: 1, life: 1, older: Arc::new(NoLog) });
         let stand = |mark: Option<Mark>| {
             let found = RecoveredGroup { mark, ..RecoveredGroup::empty(ShardId(2)) };
             group(&kit, found).map_err(|error| error.to_string()).expect("sound").members().peer()

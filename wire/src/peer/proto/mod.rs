@@ -106,6 +106,8 @@ pub(crate) struct Raft {
     pub(crate) context: Bytes,
     #[prost(sint64, tag = "15")]
     pub(crate) priority: i64,
+    #[prost(uint64, tag = "16")]
+    pub(crate) suspect: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -84,7 +84,7 @@ impl Group {
 
     /// A short heartbeat. True if it finds everything as it says, and is to be answered.
     pub(in crate::store) fn hear_beat(&mut self, beat: &Beat) -> bool {
-        let fits = self.standing == Standing::Member && !self.is_resetting();
+        let fits = self.standing == Standing::Member && !self.is_resetting() && !self.is_suspect();
         let raft = &mut self.raw.raft;
         let fits = fits
             && raft.state == StateRole::Follower

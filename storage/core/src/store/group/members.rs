@@ -73,6 +73,11 @@ impl Members {
         self.history[0].0
     }
 
+    /// The members where the log begins.
+    pub(super) fn first_conf(&self) -> &Conf {
+        &self.history[0].1
+    }
+
     /// The entry that made the newest change, or the log's beginning.
     fn changed_at(&self) -> u64 {
         self.history.back().expect("it holds the beginning at least").0

@@ -180,7 +180,7 @@ impl Group {
         let raft = &self.raw.raft;
         let leads = self.is_leader() && message.term <= raft.term;
         let is_old = message.index <= raft.raft_log.committed;
-        if message.term < raft.term || leads || is_old || self.is_resetting() {
+        if message.term < raft.term || leads || is_old || self.is_resetting() || self.is_suspect() {
             return Err(Refusal::Stale);
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Group {
         let (committed, term) = (raft.raft_log.committed, raft.term);
         let concerns = PeerId(message.to) == me && self.standing == Standing::Member && !self.is_resetting();
         let leads = message.term == term && raft.leader_id == message.from;
-        if !concerns || !leads || message.index == 0 || message.index > committed {
+        if !concerns || !leads || self.is_suspect() || message.index == 0 || message.index > committed {
             return;
         }
         self.raw.raft.msgs.push(Message {
@@ -244,7 +244,7 @@ impl Group {
             replica,
             conf: meta.conf.clone(),
             reset: true,
-            is_suspect: false,
+            is_suspect: self.is_suspect(),
         }
     }
 

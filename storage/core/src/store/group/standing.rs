@@ -84,12 +84,18 @@ impl Group {
 
     /// A removed replica that asks for votes has missed its removal, and nobody replicates to it any more.
     fn say_gone(&mut self, message: &RaftMessage, kind: MessageType) {
-        let asks = matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestVote);
-        if asks && self.is_leader() {
+        if matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestVote) {
+            self.say_gone_to(message.from);
+        }
+    }
+
+    /// Tells a replica that it was removed.
+    pub(super) fn say_gone_to(&mut self, to: u64) {
+        if self.is_leader() {
             self.raw.raft.msgs.push(Message {
                 msg_type: MessageType::MsgHeartbeat,
                 from: self.members.peer().0,
-                to: message.from,
+                to,
                 term: self.raw.raft.term,
                 context: Bytes::from_static(GONE),
                 ..Default::default()
@@ -163,6 +169,7 @@ impl Group {
         self.term_number = None;
         self.flights.clear();
         self.hand_over = None;
+        self.suspicion = None;
         self.restored = None;
         self.saved = saved;
         // The first messages of the new life wait for the mark.
@@ -182,6 +189,7 @@ impl Group {
             self.flushed = reset.mark.index;
             self.raw.advance_apply_to(self.applied);
         }
+        self.origin = Mark { reset: false, ..reset.mark.clone() };
         self.restored = Some(reset.mark);
     }
 }

@@ -31,7 +31,8 @@ impl Group {
         self.raw.mut_store().forget(index);
         self.members.forget(index);
         let (peer, replica) = (self.members.peer().0, self.members.replica());
-        let mark = Mark { index, term, peer, replica, conf, reset: false, is_suspect: false };
+        let is_suspect = self.is_suspect();
+        let mark = Mark { index, term, peer, replica, conf, reset: false, is_suspect };
         Some(StoreOutput::Truncate { shard: self.shard, mark })
     }
 

@@ -44,6 +44,10 @@ impl DiskGroup {
     pub(super) fn mark(&mut self, mark: &Mark) {
         if mark.reset {
             self.entries.clear();
+        } else if let Some(ours) = self.mark.as_mut().filter(|ours| ours.index > mark.index) {
+            // The log begins later by now; what the mark says of this replica counts.
+            ours.is_suspect = mark.is_suspect;
+            return;
         } else {
             assert_eq!(self.term(mark.index), Some(mark.term), "it holds the entry it is to begin after");
             self.entries.drain(..(mark.index - self.base()) as usize);
@@ -74,11 +78,30 @@ impl DiskGroup {
 
 /// A disk, shared with the store that reads old entries back from it.
 #[derive(Clone, Default)]
-pub(super) struct Disk(Arc<Mutex<BTreeMap<ShardId, DiskGroup>>>);
+pub(super) struct Disk {
+    groups: Arc<Mutex<BTreeMap<ShardId, DiskGroup>>>,
+    /// What it held before the newest group commit.
+    before: BTreeMap<ShardId, DiskGroup>,
+}
 
 impl Disk {
     pub(super) fn groups(&self) -> MutexGuard<'_, BTreeMap<ShardId, DiskGroup>> {
-        self.0.lock().expect("tests have one thread")
+        self.groups.lock().expect("tests have one thread")
+    }
+
+    /// Writes a group commit.
+    pub(super) fn write(&mut self, records: &[Record]) {
+        let before = self.groups().clone();
+        self.before = before;
+        for record in records {
+            self.groups().entry(record.shard).or_default().write(record);
+        }
+    }
+
+    /// Loses the newest group commit.
+    pub(super) fn lose_newest(&mut self) {
+        let before = self.before.clone();
+        *self.groups() = before;
     }
 
     /// From here on an entry is not the one that was written.

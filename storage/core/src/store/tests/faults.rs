@@ -35,7 +35,12 @@ fn storm(seed: u64) -> World {
 fn disturb(world: &mut World, rng: &mut Rng) {
     let node = rng.below(world.nodes.len() as u64) as usize;
     match rng.below(40) {
-        0 if world.nodes[node].store.is_some() => world.crash(node),
+        0 if world.nodes[node].store.is_some() => {
+            world.crash(node);
+            if rng.chance(500_000) {
+                world.torn.insert(node);
+            }
+        }
         1 => world.isolate(node),
         2 => world.cut(node, rng.below(world.nodes.len() as u64) as usize),
         3..=5 => world.heal(),

@@ -108,8 +108,8 @@ fn entry(like: Option<&RaftEntry>, rng: &mut Rng) -> RaftEntry {
 }
 
 fn spoil(message: &mut RaftMessage, rng: &mut Rng) {
-    match rng.below(14) {
-        0 => message.kind = rng.below(25) as u32,
+    match rng.below(15) {
+        0 => message.kind = rng.below(25) as u32 + 980 * rng.below(2) as u32,
         1 => message.shard = ShardId(rng.below(5) as u32),
         2 => message.from = near(message.from, rng),
         3 => message.term = near(message.term, rng),
@@ -120,6 +120,7 @@ fn spoil(message: &mut RaftMessage, rng: &mut Rng) {
         8 => message.reject = !message.reject,
         9 => message.reject_hint = near(message.reject_hint, rng),
         10 => message.context = Bytes::from(vec![rng.below(256) as u8; rng.below(70) as usize]),
+        14 => message.suspect = near(message.suspect, rng),
         11 => message.priority = [0, 1, -1, i64::MIN][rng.below(4) as usize],
         12 => message.request_snapshot = near(0, rng),
         _ if message.entries.is_empty() || rng.chance(300_000) => {

@@ -9,4 +9,5 @@ mod guards;
 mod members;
 mod silence;
 mod snapshots;
+mod suspects;
 mod world;

@@ -116,6 +116,8 @@ pub(super) struct World {
     next_event: u64,
     /// Nodes whose disks do not return what was written.
     pub(super) spoilt: BTreeSet<usize>,
+    /// Nodes whose logs end in damage at their next start.
+    pub(super) torn: BTreeSet<usize>,
     /// Directed pairs that do not hear each other.
     cut: BTreeSet<(usize, usize)>,
     /// How many nodes the cluster was formatted with; the others wait to be added.
@@ -174,6 +176,7 @@ impl World {
             events: BTreeMap::new(),
             next_event: 0,
             spoilt: BTreeSet::new(),
+            torn: BTreeSet::new(),
             cut: BTreeSet::new(),
             log: BTreeMap::new(),
             leaders: BTreeMap::new(),
@@ -193,10 +196,12 @@ impl World {
         let voters = (1..=self.voters as u64).map(NodeId).collect();
         let mut config = StoreConfig::new(NodeId(node as u64 + 1), voters, self.shards);
         (self.tune)(&mut config);
+        let is_suspect = self.torn.remove(&node);
         let here = &mut self.nodes[node];
         assert!(here.store.is_none(), "it runs already");
-        let groups: Vec<_> =
+        let mut groups: Vec<_> =
             here.disk.groups().iter().map(|(shard, group)| here.copies.recovered(*shard, group)).collect();
+        groups.iter_mut().for_each(|group| group.is_suspect = is_suspect);
         here.applied = groups.iter().map(|group| (group.shard, group.applied)).collect();
         let store = Store::new(config, self.seed, self.now, groups, Box::new(here.disk.clone()));
         here.store = Some(store.expect("what was synced suffices"));
@@ -271,6 +276,17 @@ impl World {
         }
         self.drain(leader);
         Some(result)
+    }
+
+    /// The disk of a node that is down has not got the newest group commit that it reported.
+    pub(super) fn lose_newest(&mut self, node: usize) {
+        let here = &mut self.nodes[node];
+        assert!(here.store.is_none(), "it runs");
+        here.disk.lose_newest();
+    }
+
+    pub(super) fn is_suspect(&self, node: usize, shard: ShardId) -> bool {
+        self.nodes[node].store.as_ref().is_some_and(|store| store.is_suspect(shard))
     }
 
     // Network.
@@ -373,9 +389,7 @@ impl World {
     fn written(&mut self, node: usize) {
         let here = &mut self.nodes[node];
         let (token, records) = here.writing.pop_front().expect("one report per group commit");
-        for record in &records {
-            here.disk.groups().entry(record.shard).or_default().write(record);
-        }
+        here.disk.write(&records);
         if !here.writing.is_empty() {
             self.begin_write(node);
         }
@@ -714,7 +728,7 @@ impl World {
 
     /// What a message says of its sender's disk must be true already.
     fn check_message(&self, from: usize, message: &RaftMessage) {
-        if Side::of(message.kind).is_some() {
+        if Side::of(message.kind).is_some() || Word::of(message.kind).is_some() {
             return;
         }
         let kind = convert::message_kind(message.kind).expect("raft made it");
