@@ -46,7 +46,7 @@ pub(super) enum Side {
     Leader,
     /// The followers, in answer.
     Follower,
-    /// The leaders of groups that have committed something.
+    /// Whoever knows that something is committed, mostly its leader.
     Commit,
 }
 

@@ -28,7 +28,7 @@ use throng_base::planted::{Bug, is_planted};
 use throng_wire::ids::{NodeId, ShardId};
 use throng_wire::peer::RaftMessage;
 
-use super::beats::Beats;
+use super::beats::{Beat, Beats};
 use super::config::{LogRead, StoreConfig};
 use super::convert;
 use super::guard::{self, ElectionTimeouts, Refusal};
@@ -144,6 +144,10 @@ pub(super) struct Group {
     answered: Vec<u64>,
     /// The newest commit index that the followers were told of.
     told: u64,
+    /// The last entry that it knew as committed when it left the group, by index and term; 0 before.
+    left: (u64, u64),
+    /// What a replica that is gone has to say to one that asked for its vote.
+    testimony: Option<Beat>,
 }
 
 impl Group {
@@ -201,10 +205,18 @@ impl Group {
             beat_elapsed: 0,
             answered: Vec::new(),
             told: 0,
+            left: (0, 0),
+            testimony: None,
         };
         group.members_changed();
         group.touched();
         group
+    }
+
+    /// The same for a replica that had left the group after this entry.
+    pub(super) fn left(mut self, index: u64, term: u64) -> Self {
+        self.left = (index, term);
+        self
     }
 
     /// After every call into raft: raft may have drawn an election time-out of its own.
@@ -457,6 +469,9 @@ impl Group {
             self.take_ready(turn, &mut carried);
         }
         self.tell_commit(&carried, turn.commits);
+        if let Some(beat) = self.testimony.take() {
+            turn.commits.add(beat.follower.node(), beat);
+        }
         self.begin_flights(turn.now, turn.outputs);
         if let Some(error) = self.raw.mut_store().take_failure() {
             turn.outputs.push_back(StoreOutput::Unreadable { shard: self.shard, error });

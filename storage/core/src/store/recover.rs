@@ -52,8 +52,9 @@ fn outsider(
     let state = if standing == Standing::Fresh { found } else { HardState::default() };
     let initial = RaftState::new(convert::hard_state_to_raft(state), ConfState::default());
     let raw = raw_node(kit, shard, PeerId(mark.peer), initial, Terms::new(0, 0), Vec::new(), 0)?;
+    let (index, term) = (mark.index, mark.term);
     let mark = Mark { index: 0, term: 0, conf: Conf::default(), ..mark.clone() };
-    Ok(Group::new(shard, kit.clone(), raw, standing, Members::new(&mark, 0, None), found))
+    Ok(Group::new(shard, kit.clone(), raw, standing, Members::new(&mark, 0, None), found).left(index, term))
 }
 
 /// A raft node with a log.

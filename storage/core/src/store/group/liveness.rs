@@ -101,27 +101,26 @@ impl Group {
     /// Tells followers what is committed, unless raft's own messages of this turn did.
     pub(super) fn tell_commit(&mut self, carried: &[u64], commits: &mut Beats) {
         let raft = &self.raw.raft;
-        let (term, commit) = (raft.term, raft.raft_log.committed);
+        let commit = raft.raft_log.committed;
         if raft.state != StateRole::Leader || commit <= self.told {
             return;
         }
         self.told = commit;
+        let Ok(term) = raft.raft_log.term(commit) else { return };
         for (&id, _) in raft.prs().iter().filter(|(id, _)| **id != raft.id && !carried.contains(id)) {
             let (leader, follower) = (PeerId(raft.id), PeerId(id));
             commits.add(follower.node(), Beat { shard: self.shard, term, commit, leader, follower });
         }
     }
 
-    /// What the leader has committed. An entry of the leader's own term that stands here too proves that the logs agree
-    /// that far (Raft, log matching); leaders commit no other (raft thesis §3.6.2). Returns whether it says anything new.
+    /// What somebody knows as committed: an entry by its index and term. If it stands here too, the logs agree that far
+    /// (Raft, log matching), and what is committed once is so for ever, whoever says it. Returns whether it says anything
+    /// new.
     pub(in crate::store) fn hear_commit(&mut self, beat: &Beat) -> bool {
         let fits = self.standing == Standing::Member && !self.is_resetting();
         let raft = &mut self.raw.raft;
         let is_new = fits
-            && raft.state == StateRole::Follower
             && beat.follower.0 == raft.id
-            && beat.leader.0 == raft.leader_id
-            && beat.term == raft.term
             && beat.commit > raft.raft_log.committed
             && raft.raft_log.term(beat.commit).is_ok_and(|term| term == beat.term);
         if is_new {

@@ -18,6 +18,7 @@ use throng_wire::peer::RaftMessage;
 
 use super::{Group, Reset};
 use crate::entry::{Conf, HardState, Mark, PeerId};
+use crate::store::beats::Beat;
 use crate::store::convert;
 use crate::store::guard::{self, Refusal};
 use crate::store::limits;
@@ -58,6 +59,7 @@ impl Group {
             return Ok(());
         }
         guard::check_fields(message, kind)?;
+        self.testify(message, to, kind);
         // Whoever leads has applied the entry that added this replica; nobody else can know the id.
         let leads =
             matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
@@ -86,6 +88,19 @@ impl Group {
     fn say_gone(&mut self, message: &RaftMessage, kind: MessageType) {
         if matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestVote) {
             self.say_gone_to(message.from);
+        }
+    }
+
+    /// A removed replica that is asked for its vote has none, but it knows what was committed, its removal at least. Without
+    /// that word whoever leads the members that are left could wait for the votes of those that have gone, if a crash
+    /// made it forget that the end of a joint configuration, which it holds, is committed.
+    fn testify(&mut self, message: &RaftMessage, to: PeerId, kind: MessageType) {
+        let asks = matches!(kind, MessageType::MsgRequestPreVote | MessageType::MsgRequestVote);
+        let (index, term) = self.left;
+        // Entry 1 stands where a replica knew of none ([`Self::become_passive`]).
+        if asks && to == self.members.peer() && self.standing == Standing::Passive && index > 1 {
+            let (leader, follower) = (to, PeerId(message.from));
+            self.testimony = Some(Beat { shard: self.shard, term, commit: index, leader, follower });
         }
     }
 
@@ -135,6 +150,7 @@ impl Group {
             is_suspect: false,
         };
         self.standing = Standing::Passive;
+        self.left = (mark.index, mark.term);
         let state = self.saved;
         self.begin_life(mark, state, persists);
     }

@@ -76,6 +76,24 @@ fn settles(world: &mut World) {
 }
 
 #[test]
+fn whoever_is_left_hears_from_those_who_have_gone_that_they_have() {
+    for seed in 1..20 {
+        let mut world = world(3, 3, seed);
+        let leader = world.serving(SHARD).expect("one leads");
+        let others = (0..3).filter(|node| *node != leader);
+        let removals = others.map(|node| ConfStep::Remove(peer(&world, node))).collect();
+        change(&mut world, removals);
+        world.run(SECOND);
+        // The end of the joint configuration is in its log, but that it is committed is not.
+        world.crash(leader);
+        world.start(leader);
+        world.until("leadership", 5 * SECOND, |world| world.serving(SHARD) == Some(leader));
+        assert_eq!(voters(&world), [leader as u64 + 1]);
+        write(&mut world, 3);
+    }
+}
+
+#[test]
 fn one_node_grows_to_three_and_five_and_shrinks_to_one() {
     let mut world = world(1, 5, 1);
     (1..5).for_each(|node| add(&mut world, node));
