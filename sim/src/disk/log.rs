@@ -375,8 +375,13 @@ impl LogDisk {
                 }
             }
         }
+        // Also what an earlier crash has torn, and suspicion whose end did not reach the disk.
+        self.is_torn = torn
+            || replay(&shared.platter, self.shards).is_ok_and(|(recovered, contents)| {
+                let mut marks = (0..self.shards).filter_map(|shard| contents.mark(ShardId(shard)));
+                recovered.tail != Tail::Clean || marks.any(|mark| mark.is_suspect)
+            });
         self.shared = SharedLog(Arc::new(Mutex::new(shared)));
-        self.is_torn = torn;
         torn
     }
 
