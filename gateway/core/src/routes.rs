@@ -17,6 +17,7 @@ pub(crate) struct Routes {
 #[derive(Clone, Copy, Debug)]
 struct Route {
     leader: Option<NodeId>,
+    /// The term of the newest leader.
     term: u64,
     /// Rises whenever soft state at the shard's leader may be gone: another leader or term, or a broken link. What
     /// was registered under an older generation has to be registered again. 0 is never current.
@@ -48,22 +49,22 @@ impl Routes {
         self.links.contains(&node)
     }
 
-    /// Takes what `from` says of a shard; whether something changed. The newest term wins; within a term only the
-    /// leader itself can say that it no longer leads.
+    /// Takes what `from` says of a shard; whether something changed. The leader of the newest term wins, and only the leader
+    /// itself can say that it no longer leads. That somebody knows of a newer term without a leader says nothing: a
+    /// replica that was removed may count its own elections for ever.
     pub(crate) fn learn(&mut self, from: NodeId, shard: ShardId, leader: Option<NodeId>, term: u64) -> bool {
         let Some(route) = self.shards.get_mut(shard.0 as usize) else { return false };
-        let is_news = match (route.leader, leader) {
-            _ if term > route.term => true,
-            _ if term < route.term => false,
-            (None, Some(_)) => true,
-            (Some(known), None) => known == from,
-            _ => false,
+        let is_news = match leader {
+            Some(_) => term > route.term || (term == route.term && route.leader.is_none()),
+            None => term >= route.term && route.leader == Some(from),
         };
         if !is_news {
             return false;
         }
         route.leader = leader;
-        route.term = term;
+        if leader.is_some() {
+            route.term = term;
+        }
         route.renew();
         true
     }
@@ -115,6 +116,19 @@ mod tests {
         assert!(routes.learn(B, SHARD, Some(B), 6));
         assert_eq!(routes.leader(SHARD), Some(B));
         assert!(!routes.learn(B, ShardId(4), Some(B), 9), "no such shard");
+    }
+
+    #[test]
+    fn a_term_without_a_leader_hides_none() {
+        let mut routes = Routes::new(4);
+        routes.link_up(A);
+        routes.link_up(B);
+        assert!(routes.learn(A, SHARD, Some(A), 2));
+        assert!(!routes.learn(B, SHARD, None, 7), "it was removed, and asks for votes that nobody gives");
+        assert_eq!(routes.leader(SHARD), Some(A));
+        assert!(routes.learn(A, SHARD, None, 7), "it let go, because of that election or another");
+        assert!(routes.learn(B, SHARD, Some(B), 3));
+        assert_eq!(routes.leader(SHARD), Some(B));
     }
 
     #[test]
