@@ -20,9 +20,8 @@ const SECONDS: u64 = 600;
 const BAR: [(&str, u64); 3] = [("seeds", 2_000), ("faults_total", 100_000), ("acked", 1_000_000)];
 /// Seeds that debug and release builds are compared by.
 const COMPARED: &str = "12";
-/// Seconds for each planted bug in CI, and at night.
-const HUNT_CI: &str = "60";
-const HUNT_NIGHT: &str = "600";
+/// CPU seconds for each planted bug, in CI and at night.
+const HUNT: &str = "600";
 
 /// Runs `seeds` simulated clusters; the simulator prints a failing seed and closes with a count.
 pub(crate) fn seeds(count: &str) -> Result<Tally> {
@@ -53,16 +52,13 @@ pub(crate) fn builds_agree() -> Result<Tally> {
 pub(crate) fn five_planted() -> Result<Tally> {
     let day = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
     let hunt = format!("five:{day}");
-    counted(
-        release(&["--features", "planted"]).args(["--hunt", &hunt, "--seconds", HUNT_CI]),
-        read_plain_line,
-    )
+    counted(release(&["--features", "planted"]).args(["--hunt", &hunt, "--seconds", HUNT]), read_plain_line)
 }
 
 /// All planted bugs; keeps the table of how long each took.
 pub(crate) fn night_planted(_: &[String]) -> Result<Tally> {
     let printed = release(&["--features", "planted"])
-        .args(["--hunt", "all", "--seconds", HUNT_NIGHT])
+        .args(["--hunt", "all", "--seconds", HUNT])
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| error.to_string())?;
@@ -71,7 +67,7 @@ pub(crate) fn night_planted(_: &[String]) -> Result<Tally> {
     let rows: Vec<Value> = printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let found = rows.iter().filter(|row| row["found"] == json!(true)).count() as u64;
     let tally = Tally { passed: found, failed: rows.len() as u64 - found };
-    results::write("planted", json!({ "limit_cpu_seconds": HUNT_NIGHT, "found": found, "bugs": rows }))?;
+    results::write("planted", json!({ "limit_cpu_seconds": HUNT, "found": found, "bugs": rows }))?;
     Ok(tally)
 }
 
