@@ -41,7 +41,7 @@ pub fn fsync_floor(dir: &Path, samples: usize) -> io::Result<Floor> {
 
 fn probe(path: &Path, samples: usize) -> io::Result<Floor> {
     let file = File::options().write(true).create(true).truncate(true).open(path)?;
-    zero_fill(&file, 0, BLOCKS * BLOCK as u64, &|| false)?;
+    zero_fill(&file, 0, BLOCKS * BLOCK as u64, &|_| false)?;
     let block = [0x5a; BLOCK];
     let (mut taken, begin) = (Vec::with_capacity(samples), Instant::now());
     for n in 0..samples as u64 {

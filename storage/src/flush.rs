@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use throng_storage_core::state::{Change, StateError, WriteBatch};
 
+use crate::background;
 use crate::limits::{FLUSH_BYTES, FLUSH_DELAY, FLUSH_QUEUE_MAX, PRESSURE_POLL};
 use crate::report::{Report, SubmitError, guarded};
 use crate::state::RocksState;
@@ -61,9 +62,10 @@ impl<T: Copy + Send + 'static> Flusher<T> {
     ) -> io::Result<Self> {
         let (jobs, queue) = bounded(FLUSH_QUEUE_MAX);
         let worker = Worker { state, policy, open: None, is_slow: false, pressure: Box::new(pressure) };
-        let thread = std::thread::Builder::new()
-            .name("throng-flush".to_owned())
-            .spawn(move || guarded("flush", report, move |report| run(worker, queue, report)))?;
+        let thread = std::thread::Builder::new().name("throng-flush".to_owned()).spawn(move || {
+            background::yield_to_loops();
+            guarded("flush", report, move |report| run(worker, queue, report))
+        })?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 

@@ -19,6 +19,7 @@
 //! Shut down in this order: stop whoever submits, drop [`LogWriter`] and [`Flusher`] (they finish what is queued), then
 //! [`RocksState`] clones; the last one closes RocksDB, and the last of all of them gives up the directory's lock.
 
+mod background;
 mod durable;
 mod error;
 mod floor;

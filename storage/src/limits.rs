@@ -13,6 +13,18 @@ pub const LOG_QUEUE_MAX: usize = 4 * store::PERSISTS_IN_FLIGHT_MAX;
 /// (about 1 ms at 1 GB/s) and not for 64.
 pub const ZERO_CHUNK: usize = 1 << 20;
 
+/// After each of them the thread rests for so many times what it took, so that commits and flushes get eight ninths of
+/// the disk, unless the log waits for the segment.
+pub const ZERO_RESTS: u32 = 8;
+
+/// … but no longer than this: 64 chunks are done after 3.2 s and what they take. A log that fills segments faster is
+/// one that waits.
+pub const ZERO_REST_MAX: Duration = Duration::from_millis(50);
+
+/// Nice value of the threads that flush and prepare (0 is normal, 19 is least): a third of a normal thread's share of a
+/// core that both want. Enough to keep up on a busy machine, and a thread that wakes up for a client runs first.
+pub const BACKGROUND_NICE: i32 = 5;
+
 /// Segment files that wait to be recycled; more are removed. One is taken for every segment that fills, and a log
 /// that shrinks gives its space back.
 pub const FREE_SEGMENTS_KEPT: usize = 1;

@@ -195,7 +195,7 @@ fn format(dir: &Path, options: &OpenOptions) -> Result<Format, OpenError> {
         capacity: options.log.segment_bytes,
         begin: Generation::FIRST,
     };
-    files::make(&OsFs(log_dir.clone()), None, first, &|| false)
+    files::make(&OsFs(log_dir.clone()), None, first, &|_| false)
         .doing("create the first log segment in", &log_dir)?;
     RocksState::create(&dir.join(STATE_DIR)).map_err(|error| OpenError::State(error.0))?;
     sync_dir(dir).doing("sync", dir)?;

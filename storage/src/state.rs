@@ -26,6 +26,7 @@ pub use pressure::Pressure;
 pub use scrub::Scrub;
 pub use view::View;
 
+use crate::background::with_low_priority;
 use crate::limits::FLUSH_ROOM;
 use crate::lock::DataLock;
 use crate::reserve::Reserve;
@@ -76,8 +77,10 @@ impl RocksState {
         let cache = rocksdb::Cache::new_lru_cache(crate::limits::BLOCK_CACHE_BYTES);
         let tables = TABLES
             .map(|table| ColumnFamilyDescriptor::new(name(table), options::table(table, &cache, &config)));
-        let db =
-            Db::open_cf_descriptors(&options::database(create, &config)?, dir, tables).map_err(failed)?;
+        let options = options::database(create, &config)?;
+        // RocksDB starts its threads here.
+        let opened = with_low_priority(|| Db::open_cf_descriptors(&options, dir, tables));
+        let db = opened.map_err(|error| StateError(error.to_string()))?.map_err(failed)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 db,

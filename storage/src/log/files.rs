@@ -10,6 +10,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use throng_storage_core::log::{BLOCK, Generation, SegmentHeader};
 
@@ -45,7 +46,10 @@ pub(crate) fn remove_unfinished(fs: &dyn LogFs) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes an empty segment, out of the file of `old` if that is given. `stopped` ends it early, with `Interrupted`.
+/// Called between two chunks with what the first one took; rests if it wants to, and ends the making if it says true.
+pub(crate) type Between<'a> = &'a dyn Fn(Duration) -> bool;
+
+/// Makes an empty segment, out of the file of `old` if that is given. `between` may end it early, with `Interrupted`.
 ///
 /// # Errors
 /// What the file system says. What was made so far is removed, as far as that goes: a full disk must not stay full of
@@ -54,7 +58,7 @@ pub(crate) fn make(
     fs: &dyn LogFs,
     old: Option<Generation>,
     header: SegmentHeader,
-    stopped: &dyn Fn() -> bool,
+    between: Between<'_>,
 ) -> io::Result<()> {
     let unfinished = unfinished_name(header.generation);
     let file = match old {
@@ -67,7 +71,7 @@ pub(crate) fn make(
             let _left_behind = fs.remove(&unfinished);
         })?,
     };
-    let made = fill(&*file, &header, stopped);
+    let made = fill(&*file, &header, between);
     if made.is_err() {
         // If this fails too, the next start removes it.
         let _left_behind = fs.remove(&unfinished);
@@ -77,8 +81,8 @@ pub(crate) fn make(
     fs.sync_names()
 }
 
-fn fill(file: &dyn LogFile, header: &SegmentHeader, stopped: &dyn Fn() -> bool) -> io::Result<()> {
-    zero_fill(file, BLOCK as u64, header.capacity, stopped)?;
+fn fill(file: &dyn LogFile, header: &SegmentHeader, between: Between<'_>) -> io::Result<()> {
+    zero_fill(file, BLOCK as u64, header.capacity, between)?;
     file.write_at(&header.encode(), 0)?;
     file.sync()
 }
@@ -86,22 +90,18 @@ fn fill(file: &dyn LogFile, header: &SegmentHeader, stopped: &dyn Fn() -> bool) 
 /// Writes zeros to `from..to` and syncs them chunk by chunk. Blocks that were only allocated would be turned into
 /// written ones by the first fdatasync of each commit, which costs a journal transaction every time; and what a
 /// recycled file held before must not look like a torn write.
-pub(crate) fn zero_fill(
-    file: &dyn LogFile,
-    from: u64,
-    to: u64,
-    stopped: &dyn Fn() -> bool,
-) -> io::Result<()> {
+pub(crate) fn zero_fill(file: &dyn LogFile, from: u64, to: u64, between: Between<'_>) -> io::Result<()> {
     let zeros = vec![0; ZERO_CHUNK.min((to - from) as usize)];
     let mut at = from;
     while at < to {
-        if stopped() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
+        let begin = Instant::now();
         let len = ((to - at) as usize).min(zeros.len());
         file.write_at(&zeros[..len], at)?;
         file.sync()?;
         at += len as u64;
+        if at < to && between(begin.elapsed()) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
     }
     Ok(())
 }

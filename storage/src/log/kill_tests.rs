@@ -98,7 +98,7 @@ fn formatted(seed: u64) -> Arc<SimFs> {
     let fs = Arc::new(SimFs::new(seed));
     let (generation, begin) = (Generation::FIRST, Generation::FIRST);
     let header = SegmentHeader { log: LOG, generation, capacity: SEGMENT, begin };
-    files::make(&*fs, None, header, &|| false).expect("nothing stops the format");
+    files::make(&*fs, None, header, &|_| false).expect("nothing stops the format");
     fs
 }
 

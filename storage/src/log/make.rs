@@ -7,7 +7,7 @@ use std::sync::Arc;
 use throng_storage_core::log::{Generation, LogId, SegmentHeader};
 
 use super::disk::Segment;
-use super::files;
+use super::files::{self, Between};
 use super::fs::LogFs;
 use crate::limits::FREE_SEGMENTS_KEPT;
 
@@ -41,7 +41,7 @@ impl Maker {
     }
 
     /// The next segment, ready to be written.
-    pub(crate) fn make(&mut self, stopped: &dyn Fn() -> bool) -> io::Result<Segment> {
+    pub(crate) fn make(&mut self, between: Between<'_>) -> io::Result<Segment> {
         if let Some(spare) = self.spares.pop_front() {
             return Ok(spare);
         }
@@ -52,7 +52,7 @@ impl Maker {
         if old.is_none() && self.fs.free().is_some_and(|free| free < capacity) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        files::make(&*self.fs, old, header, stopped)?;
+        files::make(&*self.fs, old, header, between)?;
         self.next = generation.next();
         Ok(Segment { generation, capacity })
     }

@@ -11,7 +11,8 @@ use throng_storage_core::log::Generation;
 
 use super::disk::Segment;
 use super::make::Maker;
-use crate::limits::{SEGMENT_PATIENCE, SEGMENT_RETRY};
+use crate::background;
+use crate::limits::{SEGMENT_PATIENCE, SEGMENT_RETRY, ZERO_REST_MAX, ZERO_RESTS};
 
 /// Makes segments one ahead of the writer.
 pub(crate) struct Preparer {
@@ -25,6 +26,8 @@ pub(crate) struct Preparer {
 
 struct Shared {
     stopped: AtomicBool,
+    /// The writer waits for the next segment.
+    wanted: AtomicBool,
     /// Where the log begins, durably: a generation.
     begin: AtomicU64,
 }
@@ -32,19 +35,29 @@ struct Shared {
 impl Preparer {
     pub(crate) fn start(maker: Maker) -> io::Result<Self> {
         let ((sender, ready), (nudge, nudged)) = (bounded(0), bounded(1));
-        let (stopped, begin) = (AtomicBool::new(false), AtomicU64::new(maker.begin.0));
-        let shared = Arc::new(Shared { stopped, begin });
+        let begin = AtomicU64::new(maker.begin.0);
+        let shared =
+            Arc::new(Shared { stopped: AtomicBool::default(), wanted: AtomicBool::default(), begin });
         let seen = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("throng-log-next".to_owned())
-            .spawn(move || run(maker, &seen, &sender, &nudged))?;
+        let thread = std::thread::Builder::new().name("throng-log-next".to_owned()).spawn(move || {
+            background::yield_to_loops();
+            run(maker, &seen, &sender, &nudged)
+        })?;
         Ok(Self { ready: Some(ready), nudge: Some(nudge), shared, thread: Some(thread) })
     }
 
     /// Waits for the next segment; an error is final.
     pub(crate) fn next(&mut self) -> io::Result<Segment> {
         let gone = || io::Error::other("the thread that prepares segments has stopped");
-        self.ready.as_ref().ok_or_else(gone)?.recv().map_err(|_| gone())?
+        self.shared.wanted.store(true, Ordering::Relaxed);
+        self.wake();
+        let next = self.ready.as_ref().ok_or_else(gone)?.recv();
+        self.shared.wanted.store(false, Ordering::Relaxed);
+        next.map_err(|_| gone())?
+    }
+
+    fn wake(&self) {
+        self.thread.iter().for_each(|thread| thread.thread().unpark());
     }
 
     /// The log durably begins at `begin`.
@@ -58,6 +71,7 @@ impl Preparer {
 impl Drop for Preparer {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
+        self.wake();
         (self.ready, self.nudge) = (None, None);
         if let Some(thread) = self.thread.take() {
             // It has reported its error, or a panic printed itself.
@@ -66,13 +80,27 @@ impl Drop for Preparer {
     }
 }
 
+impl Shared {
+    /// Between two chunks. Says whether the making ends.
+    fn rest(&self, took: Duration) -> bool {
+        // Whoever wants the segment ends the rest.
+        std::thread::park_timeout(rest_after(took, self.wanted.load(Ordering::Relaxed)));
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// How long the thread rests after a chunk that took so long.
+fn rest_after(took: Duration, wanted: bool) -> Duration {
+    if wanted { Duration::ZERO } else { took.saturating_mul(ZERO_RESTS).min(ZERO_REST_MAX) }
+}
+
 /// Ends when the writer is gone, or has taken an error.
 fn run(mut maker: Maker, shared: &Shared, ready: &Sender<io::Result<Segment>>, nudged: &Receiver<()>) {
     let stopped = || shared.stopped.load(Ordering::Relaxed);
     let mut failing = None;
     while !stopped() {
         maker.release(Generation(shared.begin.load(Ordering::Acquire)));
-        let ends = match maker.make(&stopped) {
+        let ends = match maker.make(&|took| shared.rest(took)) {
             Ok(segment) => {
                 failing = None;
                 hand_over(&mut maker, segment, shared, ready, nudged)
@@ -140,5 +168,18 @@ fn wait(
         send(ready, Err(error)) -> _ => true,
         recv(nudged) -> nudge => nudge.is_err(),
         default(rest) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_are_long_and_bounded_and_end_when_the_writer_waits() {
+        let chunk = Duration::from_millis(1);
+        assert_eq!(rest_after(chunk, false), 8 * chunk);
+        assert_eq!(rest_after(Duration::MAX, false), ZERO_REST_MAX);
+        assert_eq!(rest_after(chunk, true), Duration::ZERO);
     }
 }

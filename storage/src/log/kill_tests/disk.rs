@@ -294,7 +294,7 @@ impl LogDisk for InlineDisk {
     fn next_segment(&mut self) -> io::Result<Segment> {
         let segment = match self.ready.take() {
             Some(segment) => segment,
-            None => self.maker.make(&|| false)?,
+            None => self.maker.make(&|_| false)?,
         };
         self.file = files::open(&*self.fs, segment.generation)?;
         Ok(segment)
@@ -302,7 +302,7 @@ impl LogDisk for InlineDisk {
 
     fn write_and_sync(&mut self, offset: u64, commit: &mut Vec<u8>) -> io::Result<()> {
         if self.ready.is_none() && self.rng.chance(300_000) {
-            self.ready = Some(self.maker.make(&|| false)?);
+            self.ready = Some(self.maker.make(&|_| false)?);
         }
         self.file.write_at(commit, offset)?;
         self.file.sync()
