@@ -17,10 +17,9 @@ mod retention;
 mod row;
 mod verify;
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use throng_base::ChunkedDeque;
 use throng_wire::event::{Event, EventKind, Origin};
 use throng_wire::frame::ChannelClass;
 use throng_wire::ids::{ChannelId, MemberNo, Seq, ServerTs, ShardId, UserId};
@@ -62,7 +61,7 @@ pub(crate) struct Channel {
     pub(crate) members: Members,
     devices: Devices,
     /// The newest events. Invariant: consecutive, the last one is `head`.
-    recent: VecDeque<Event>,
+    recent: ChunkedDeque<Event, EVENTS_PER_CHUNK>,
     /// Shards of the present members, with how many live there; kept while the channel is small enough to write to
     /// inboxes. Invariant: sorted by shard.
     dests: Vec<(ShardId, u32)>,
@@ -104,7 +103,7 @@ impl Channel {
             chain: [0; 16],
             members: Members::new(keyed),
             devices: Devices::default(),
-            recent: VecDeque::new(),
+            recent: ChunkedDeque::new(),
             dests: Vec::new(),
             shards,
             dirty_members: Vec::new(),
@@ -141,7 +140,7 @@ impl Channel {
     /// Events after `after` that are in memory.
     pub(crate) fn recent_after(&self, after: Seq) -> impl Iterator<Item = &Event> {
         let skip = after.next().0.saturating_sub(self.recent_first().0) as usize;
-        self.recent.iter().skip(skip)
+        self.recent.iter_from(skip)
     }
 
     /// The oldest event in memory; `head + 1` if there is none.
@@ -151,11 +150,7 @@ impl Channel {
 
     /// Forgets the oldest event in memory; returns its bytes. The caller knows that it is flushed.
     pub(crate) fn evict_oldest(&mut self) -> Option<usize> {
-        let event = self.recent.pop_front()?;
-        if self.recent.is_empty() {
-            self.recent = VecDeque::new(); // a quiet channel owns no buffer
-        }
-        Some(event_bytes(&event))
+        self.recent.pop_front().as_ref().map(event_bytes)
     }
 
     /// Bytes of the events in memory.
@@ -195,6 +190,10 @@ impl Channel {
         size_of::<Self>() + self.members.bytes() + self.devices.bytes() + self.dests.capacity() * 8
     }
 }
+
+/// Recent events of a channel in one allocation: a few KiB. All busy channels of a node grow together, so none may move its
+/// events to do it.
+const EVENTS_PER_CHUNK: usize = 64;
 
 /// About how much memory an event takes.
 pub(crate) fn event_bytes(event: &Event) -> usize {

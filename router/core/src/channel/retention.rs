@@ -83,7 +83,8 @@ impl Channel {
     /// The stamp of an event that is kept.
     fn stamp_of(&self, state: &impl StateRead, replica: Replica, seq: Seq) -> Result<ServerTs, Fatal> {
         if seq >= self.recent_first() {
-            return Ok(self.recent[(seq.0 - self.recent_first().0) as usize].ts);
+            let event = self.recent.get((seq.0 - self.recent_first().0) as usize);
+            return Ok(event.expect("events through the head are consecutive").ts);
         }
         let row = state.get(Table::Events, &keys::event(replica, &self.id, seq))?;
         let row = row.ok_or_else(|| Fatal::corrupt_row("event range: a number is missing"))?;

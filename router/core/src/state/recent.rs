@@ -1,14 +1,15 @@
 //! One order over the recent events of all channels: the oldest flushed one leaves first. So the log entries whose
 //! memory the bodies share are freed in the order they came.
 
-use std::collections::VecDeque;
+use throng_base::{ChunkedDeque, Key};
 
-use throng_base::Key;
+/// Keys in one allocation: 32 KiB.
+const KEYS_PER_CHUNK: usize = 4_096;
 
 /// Recent events in the order of their apply, by the cache key of their channel.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    order: VecDeque<Key>,
+    order: ChunkedDeque<Key, KEYS_PER_CHUNK>,
     /// Bytes of all of them. Invariant: what [`Recent::add`] was told minus what [`Recent::forget`] was told.
     bytes: usize,
     /// Events that left the order so far: the number of its first.
