@@ -17,9 +17,9 @@ pub const ZERO_CHUNK: usize = 1 << 20;
 /// the disk, unless the log waits for the segment.
 pub const ZERO_RESTS: u32 = 8;
 
-/// … but no longer than this: 64 chunks are done after 3.2 s and what they take. A log that fills segments faster is
-/// one that waits.
-pub const ZERO_REST_MAX: Duration = Duration::from_millis(50);
+/// … but no longer than this: 64 chunks on a busy disk (4 ms each) are done after a second, and a log that fills a segment
+/// in less waits for it.
+pub const ZERO_REST_MAX: Duration = Duration::from_millis(12);
 
 /// Nice value of the threads that flush and prepare (0 is normal, 19 is least): a third of a normal thread's share of a
 /// core that both want. Enough to keep up on a busy machine, and a thread that wakes up for a client runs first.
