@@ -45,7 +45,7 @@ pub(super) fn raft_config(config: &StoreConfig, peer: PeerId, applied: u64) -> C
     Config {
         id: peer.0,
         election_tick: config.election_ticks,
-        // Groups beat on their own schedule (`group.rs`); raft's is what remains if that is ever silent.
+        // Groups beat on their own schedule (`group/liveness.rs`), and what raft would say beside that is dropped.
         heartbeat_tick: config.election_ticks - 1,
         applied,
         max_size_per_msg: limits::APPEND_BYTES_MAX,

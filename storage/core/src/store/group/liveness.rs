@@ -20,8 +20,9 @@ impl Group {
             // Raft would look for unapplied entries below the new beginning before it campaigns.
             self.raw.raft.election_elapsed = 0;
         }
+        let leads = self.is_leader();
         let beats_whole = self.beat(beats);
-        let busy = self.raw.tick() | self.check_flights(now) | beats_whole;
+        let busy = self.tick_raft(leads) | self.check_flights(now) | beats_whole;
         let campaigned =
             busy && matches!(self.raw.raft.state, StateRole::PreCandidate | StateRole::Candidate);
         if campaigned {
@@ -31,8 +32,22 @@ impl Group {
             // Nobody who is in a lease answers a pre-vote, and to ask again costs nobody anything: half the time-out.
             self.raw.raft.election_elapsed = self.raw.raft.election_timeout() / 2;
         }
-        self.touched();
+        if busy {
+            self.touched();
+        }
         (campaigned, busy || self.hand_over.is_some() || self.members.conf().is_joint())
+    }
+
+    /// Raft's own timers. Returns whether there is something to collect. What a leader says here by itself are heartbeats
+    /// only, and [`Self::beat`] has said that much more often.
+    fn tick_raft(&mut self, leads: bool) -> bool {
+        let said = self.raw.raft.msgs.len();
+        let busy = self.raw.tick();
+        if leads && self.is_leader() {
+            self.raw.raft.msgs.truncate(said);
+            return false;
+        }
+        busy
     }
 
     /// The leader's heartbeat, if it is due: in short if every follower needs no more, else raft's own. Returns whether

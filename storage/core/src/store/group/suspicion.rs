@@ -237,12 +237,13 @@ impl Group {
     /// Whether this is a learner that should ask for its leader: once per election time-out, after some of them.
     fn is_forsaken(&self) -> bool {
         let (raft, every) = (&self.raw.raft, self.kit.config.election_ticks);
-        self.standing == Standing::Member
-            && !self.is_resetting()
-            && raft.state == StateRole::Follower
-            && !self.members.conf().is_voter(self.members.peer().0)
-            && raft.election_elapsed >= limits::LEARNER_PATIENCE * every
+        // Asked of every group in every tick, so what is rare comes first.
+        raft.election_elapsed >= limits::LEARNER_PATIENCE * every
             && raft.election_elapsed.is_multiple_of(every)
+            && raft.state == StateRole::Follower
+            && self.standing == Standing::Member
+            && !self.is_resetting()
+            && !self.members.conf().is_voter(self.members.peer().0)
     }
 
     /// A leader has cleared this replica. It counts as having voted for it, so that it votes for nobody else in that

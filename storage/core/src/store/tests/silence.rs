@@ -72,9 +72,8 @@ fn quiet_groups_share_one_heartbeat_and_elect_nobody() {
     let before = term(&world, leader);
     world.run(10 * SECOND);
     let whole = world.recent.iter().filter(|message| Side::of(message.kind).is_none()).count();
-    // Raft's own heartbeat comes every 280 ms: 30 groups, two followers, and their answers, beside 3 nodes that say one
-    // short message to two others every 40 ms, and hear one back. Of the newest 400 messages:
-    assert!((100..350).contains(&whole), "{whole} of {} are raft's", world.recent.len());
+    assert!(!world.recent.is_empty(), "leaders are heard");
+    assert_eq!(whole, 0, "of the newest {} messages, none is raft's", world.recent.len());
     assert_eq!(term(&world, leader), before);
     for node in 0..3 {
         assert_eq!(world.stats(node).beats_unanswered, 0);
