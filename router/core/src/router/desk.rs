@@ -202,3 +202,91 @@ impl Desk {
         self.queued_commands > 0 || !self.reads.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+    use crate::entry::Command;
+
+    /// A desk, the time, and the number of the next proposal.
+    #[derive(Default)]
+    struct Bench {
+        desk: Desk,
+        now: Instant,
+        next: u64,
+    }
+
+    impl Bench {
+        fn push(&mut self, commands: usize) {
+            for _ in 0..commands {
+                self.desk.push(Waiter::Retention, ServerTs(1), |entry| entry.push(&Command::Noop));
+            }
+        }
+
+        /// Proposes the next entry if it may be: its number, and the commands in it.
+        fn propose(&mut self) -> Option<(ProposalId, usize)> {
+            let sealed = self.desk.next_entry(self.now, ServerTs(1))?;
+            let (id, commands) = (ProposalId(self.next), sealed.waiters.len());
+            self.next += 1;
+            self.desk.proposed(self.now, id, sealed.waiters);
+            Some((id, commands))
+        }
+
+        fn apply(&mut self, id: ProposalId) -> Option<usize> {
+            self.desk.take_proposal(id).map(|waiters| waiters.len())
+        }
+    }
+
+    #[test]
+    fn commands_gather_behind_an_entry_until_it_is_applied() {
+        let mut bench = Bench::default();
+        bench.push(1);
+        assert_eq!(bench.desk.gathers_until(), None, "nothing is under way");
+        let (first, commands) = bench.propose().expect("at once");
+        assert_eq!(commands, 1);
+        for _ in 0..10 {
+            bench.push(1);
+            assert_eq!(bench.propose(), None);
+        }
+        assert_eq!(bench.desk.gathers_until(), Some(bench.now + limits::GATHER_MAX));
+        assert_eq!(bench.apply(first), Some(1));
+        assert_eq!(bench.propose().map(|(_, commands)| commands), Some(10), "in one entry");
+    }
+
+    #[test]
+    fn nothing_gathers_for_longer_than_it_may() {
+        let mut bench = Bench::default();
+        bench.push(1);
+        bench.propose().expect("at once");
+        bench.push(3);
+        bench.now = bench.desk.gathers_until().expect("they gather");
+        assert_eq!(bench.propose().map(|(_, commands)| commands), Some(3), "though none is applied");
+        bench.push(1);
+        bench.now += limits::GATHER_MAX - Duration::from_nanos(1);
+        assert_eq!(bench.propose(), None, "the newest entry counts");
+    }
+
+    #[test]
+    fn a_full_entry_does_not_wait_and_too_many_under_way_do() {
+        let mut bench = Bench::default();
+        bench.push(1);
+        let (first, _) = bench.propose().expect("at once");
+        bench.push(limits::ENTRY_COMMANDS_MAX);
+        assert_eq!(bench.propose().map(|(_, commands)| commands), Some(limits::ENTRY_COMMANDS_MAX));
+        for _ in bench.next..limits::PROPOSALS_INFLIGHT_MAX as u64 {
+            bench.push(limits::ENTRY_COMMANDS_MAX);
+            bench.propose().expect("there is room");
+        }
+        bench.push(limits::ENTRY_COMMANDS_MAX + 1);
+        bench.now += 2 * limits::GATHER_MAX;
+        assert_eq!(
+            (bench.propose(), bench.desk.gathers_until()),
+            (None, None),
+            "only an applied entry makes room"
+        );
+        bench.apply(first);
+        assert_eq!(bench.propose().map(|(_, commands)| commands), Some(limits::ENTRY_COMMANDS_MAX));
+    }
+}
