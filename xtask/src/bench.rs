@@ -35,10 +35,3 @@ pub(crate) fn floor(throng: &Path) -> Result<String> {
     println!("fdatasync floor: {floor}");
     Ok(floor)
 }
-
-/// The value behind `--name`, parsed, or what it is by default.
-pub(crate) fn option<T: std::str::FromStr>(args: &[String], name: &str, default: T) -> Result<T> {
-    let Some(at) = args.iter().position(|arg| arg == name) else { return Ok(default) };
-    let value = args.get(at + 1).and_then(|value| value.parse().ok());
-    value.ok_or_else(|| format!("{name} wants a value"))
-}

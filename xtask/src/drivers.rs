@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::option;
 use crate::bench::table::{grouped, markdown, median};
+use crate::options::Options;
 use crate::process::{cargo, output_of};
 use crate::tally::Tally;
 use crate::{Result, results};
@@ -42,9 +42,10 @@ impl Cell {
 
 /// `./x night drivers [--dir DIR] [--rounds N] [--seconds S]`. As many rounds as contenders: each begins once.
 pub(crate) fn night(args: &[String]) -> Result<Tally> {
-    let dir: String = option(args, "--dir", "target".to_owned())?;
-    let rounds: usize = option(args, "--rounds", 7)?;
-    let seconds: f64 = option(args, "--seconds", 2.0)?;
+    let options = Options::read(args, &["--dir", "--rounds", "--seconds"])?;
+    let dir: String = options.get("--dir", "target".to_owned())?;
+    let rounds: usize = options.get("--rounds", 7)?;
+    let seconds: f64 = options.get("--seconds", 2.0)?;
     let mut cells = Vec::new();
     for round in 0..rounds {
         let mut command = cargo();

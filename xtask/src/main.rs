@@ -12,6 +12,7 @@ mod drivers;
 mod fuzz;
 mod load;
 mod night;
+mod options;
 mod peers;
 mod power;
 mod process;

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::floor;
 use super::generator::{self, Measured};
 use super::peer::{self, Nats};
 use super::table::{grouped, markdown, median};
-use super::{floor, option};
 use crate::Result;
+use crate::options::Options;
 use crate::programs::THRONG;
 use crate::results;
 use crate::tally::Tally;
@@ -62,8 +63,8 @@ struct Programs {
 
 /// Runs the comparison; passes if the bars are met.
 pub(super) fn run(args: &[String]) -> Result<Tally> {
-    let rounds: usize = option(args, "--rounds", 3)?;
-    let seconds: u32 = option(args, "--seconds", 10)?;
+    let options = Options::read(args, &["--rounds", "--seconds"])?;
+    let (rounds, seconds) = (options.get("--rounds", 3_usize)?, options.get("--seconds", 10)?);
     let programs =
         Programs { throng: THRONG.build()?, loadgen: generator::build()?, nats: peer::binary()?, seconds };
     let mut floors = vec![floor(&programs.throng)?];

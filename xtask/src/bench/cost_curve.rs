@@ -8,10 +8,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::floor;
 use super::generator;
 use super::table::{grouped, markdown};
-use super::{floor, option};
 use crate::Result;
+use crate::options::Options;
 use crate::programs::{LOADGEN, THRONG};
 use crate::results;
 use crate::tally::Tally;
@@ -32,7 +33,7 @@ const IDLE_FOR: Duration = Duration::from_secs(10);
 
 /// Measures both curves and the idle cluster; passes if the idle cluster stays within its bar.
 pub(super) fn run(args: &[String]) -> Result<Tally> {
-    let seconds: u32 = option(args, "--seconds", 8)?;
+    let seconds: u32 = Options::read(args, &["--seconds"])?.get("--seconds", 8)?;
     let (throng, loadgen) = (THRONG.build()?, LOADGEN.build()?);
     let floor = floor(&throng)?;
     let (mut rows, mut points) = (Vec::new(), Vec::new());

@@ -96,17 +96,9 @@ fn find(name: &str) -> Result<&'static Campaign> {
 }
 
 fn options(count: usize, keeps: bool, args: &[String]) -> Result<Options> {
-    let mut options = Options { count, seed: SEED, keeps };
-    for pair in args.chunks(2) {
-        let [name, value] = pair else { return Err(format!("{} needs a number", pair[0])) };
-        let number: u64 = value.parse().map_err(|_| format!("{name} {value}: not a number"))?;
-        match name.as_str() {
-            "--count" => options.count = (number as usize).max(1),
-            "--seed" => options.seed = number,
-            other => return Err(format!("{other}: known are --count N and --seed N")),
-        }
-    }
-    Ok(options)
+    let given = crate::options::Options::read(args, &["--count", "--seed"])?;
+    let count = given.get("--count", count)?.max(1);
+    Ok(Options { count, seed: given.get("--seed", SEED)?, keeps })
 }
 
 /// The programs of a campaign, copied: a build meanwhile does not change what is started again.

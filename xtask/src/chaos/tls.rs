@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, NODES, SHARDS, Shape, WHOLE_MAX};
 use super::{Programs, wait};
+use crate::bench::floor;
 use crate::bench::generator::{self, Measured};
 use crate::bench::table::{grouped, markdown, median};
-use crate::bench::{floor, option};
+use crate::options::Options;
 use crate::tally::Tally;
 use crate::usage::cpu_seconds;
 use crate::{Result, results};
@@ -42,10 +43,11 @@ struct Plan {
 
 /// `./x night tls [--rounds N] [--seconds S] [--rate N]`. There is no bar: it says what TLS costs.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
+    let options = Options::read(args, &["--rounds", "--seconds", "--rate"])?;
     let plan = Plan {
-        rounds: option(args, "--rounds", 5)?,
-        seconds: option(args, "--seconds", 10)?,
-        rate: option(args, "--rate", 20_000)?,
+        rounds: options.get("--rounds", 5)?,
+        seconds: options.get("--seconds", 10)?,
+        rate: options.get("--rate", 20_000)?,
     };
     let programs = Programs::build()?;
     let mut floors = vec![floor(&programs.throng)?];

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 
 use super::Programs;
 use super::cluster::{Cluster, NODES, Shape};
-use crate::bench::{floor, option};
+use crate::bench::floor;
+use crate::options::Options;
 use crate::tally::Tally;
 use crate::{Result, results};
 
@@ -68,12 +69,13 @@ struct Move {
 
 /// `./x night learner [--mib N] [--rate N] [--rounds N] [--control SECONDS] [--shards N]`.
 pub(crate) fn run(args: &[String]) -> Result<Tally> {
+    let options = Options::read(args, &["--mib", "--rate", "--rounds", "--control", "--shards"])?;
     let plan = Plan {
-        mib: option(args, "--mib", 1024)?,
-        rate: option(args, "--rate", 2000)?,
-        rounds: option(args, "--rounds", 3)?,
-        control: Duration::from_secs(option(args, "--control", 60)?),
-        shards: option(args, "--shards", 1)?,
+        mib: options.get("--mib", 1024)?,
+        rate: options.get("--rate", 2000)?,
+        rounds: options.get("--rounds", 3)?,
+        control: Duration::from_secs(options.get("--control", 60)?),
+        shards: options.get("--shards", 1)?,
     };
     let programs = Programs::build()?;
     let mut floors = vec![floor(&programs.throng)?];
