@@ -1,7 +1,8 @@
 //! The pure floor that every Throng crate stands on: no clock, socket, file, thread or global in here.
 //!
 //! [`Instant`] is time as an argument, [`Rng`] randomness as an argument, [`BoundedQueue`] a queue that says
-//! [`Full`], [`ChunkedDeque`] one that grows without moving, [`Slab`] storage with keys that go stale, [`TimerWheel`] one timer structure for all sessions of a loop.
+//! [`Full`], [`ChunkedDeque`] one that grows without moving, [`Slab`] storage with keys that go stale, [`TimerWheel`] one
+//! timer structure for all sessions of a loop.
 
 mod chunks;
 pub mod planted;

@@ -2,15 +2,21 @@
 
 use std::io;
 
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::gettid;
 
 use crate::limits::BACKGROUND_NICE;
 
+/// The lowest priority that there is.
+const NICE_MAX: i32 = 19;
+
 /// Lowers the calling thread's priority, and so that of the threads that it will start: on Linux each thread has a nice
 /// value of its own (setpriority(2)). A system that refuses gets the work done at normal priority.
 pub(crate) fn yield_to_loops() {
-    if let Err(error) = setpriority_process(Some(gettid()), BACKGROUND_NICE) {
+    let thread = Some(gettid());
+    let lowered = getpriority_process(thread)
+        .and_then(|nice| setpriority_process(thread, (nice + BACKGROUND_NICE).min(NICE_MAX)));
+    if let Err(error) = lowered {
         tracing::debug!(%error, "cannot lower the priority of a background thread");
     }
 }
@@ -29,8 +35,6 @@ pub(crate) fn with_low_priority<T: Send>(body: impl FnOnce() -> T + Send) -> io:
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::getpriority_process;
-
     use super::*;
 
     #[test]
@@ -42,7 +46,8 @@ mod tests {
             (nice(), inherited)
         })
         .expect("a thread can be had");
-        assert_eq!((own, inherited), (BACKGROUND_NICE, BACKGROUND_NICE));
+        let lower = (before + BACKGROUND_NICE).min(NICE_MAX);
+        assert_eq!((own, inherited), (lower, lower));
         assert_eq!(nice(), before, "the caller's own is as it was");
     }
 

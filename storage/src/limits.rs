@@ -21,8 +21,8 @@ pub const ZERO_RESTS: u32 = 8;
 /// in less waits for it.
 pub const ZERO_REST_MAX: Duration = Duration::from_millis(12);
 
-/// Nice value of the threads that flush and prepare (0 is normal, 19 is least): a third of a normal thread's share of a
-/// core that both want. Enough to keep up on a busy machine, and a thread that wakes up for a client runs first.
+/// What is added to the nice value of the threads that flush and prepare: it leaves them a third of another thread's share
+/// of a core that both want. Enough to keep up on a busy machine, and a thread that wakes up for a client runs first.
 pub const BACKGROUND_NICE: i32 = 5;
 
 /// Segment files that wait to be recycled; more are removed. One is taken for every segment that fills, and a log
