@@ -17,6 +17,7 @@ mod disk;
 mod faults;
 mod net;
 mod node;
+mod queue;
 mod world;
 
 pub use faults::{FaultCounts, FaultPlan};

@@ -11,9 +11,8 @@ mod rows;
 mod trace;
 mod trouble;
 
-use core::cmp::Reverse;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use throng_base::{Instant, Key, Rng};
 use throng_router_core::{FlushToken, ImportToken, PeerMessage, ViewId};
@@ -25,6 +24,7 @@ use crate::check::{History, Model};
 use crate::faults::{FaultCounts, FaultPlan};
 use crate::net::{Net, Ordered};
 use crate::node::Node;
+use crate::queue::Queue;
 
 use trace::Trace;
 pub use trace::first_difference;
@@ -150,32 +150,6 @@ pub(crate) enum Event {
     EndFaults,
 }
 
-struct Scheduled {
-    at: Instant,
-    number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.number) == (other.at, other.number)
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
-        (self.at, self.number).cmp(&(other.at, other.number))
-    }
-}
-
 /// A link from a gateway to a router.
 #[derive(Default)]
 pub(crate) struct Link {
@@ -191,8 +165,7 @@ pub struct World {
     pub(crate) scenario: Scenario,
     pub(crate) now: Instant,
     pub(crate) rng: Rng,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    scheduled: u64,
+    queue: Queue<Event>,
     handled: u64,
     pub(crate) nodes: Vec<Node>,
     pub(crate) ids: Vec<NodeId>,
@@ -235,18 +208,18 @@ impl World {
         let faults_end = Instant::ZERO + scenario.plan.duration;
         let deadline = faults_end + SETTLE;
         let mut settled_at = None;
-        while let Some(Reverse(next)) = self.queue.pop() {
+        while let Some(next) = self.queue.pop() {
             if next.at > deadline || self.handled >= EVENTS_MAX || !self.model.violations.is_empty() {
                 break;
             }
             self.now = next.at;
-            if let Some(until) = self.held_until(&next.event) {
-                self.at(until, next.event);
+            if let Some(until) = self.held_until(&next.what) {
+                self.queue.put_off(until, next);
                 continue;
             }
             self.handled += 1;
-            self.trace.record(self.now, &next.event);
-            self.handle(next.event);
+            self.trace.record(self.now, &next.what);
+            self.handle(next.what);
             if scenario.watch.stop_at.is_some_and(|last| self.handled >= last) {
                 self.describe();
                 break;
@@ -277,8 +250,7 @@ impl World {
         let link = |_| (0..nodes).map(|_| Link::default()).collect();
         Self {
             now,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            queue: Queue::default(),
             handled: 0,
             nodes: members,
             links: (0..nodes).map(link).collect(),
@@ -315,8 +287,7 @@ impl World {
     }
 
     pub(crate) fn at(&mut self, at: Instant, event: Event) {
-        self.scheduled += 1;
-        self.queue.push(Reverse(Scheduled { at: at.max(self.now), number: self.scheduled, event }));
+        self.queue.push(at.max(self.now), event);
     }
 
     pub(crate) fn after(&mut self, delay: Duration, event: Event) {
