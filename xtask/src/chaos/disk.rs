@@ -12,7 +12,7 @@ use serde_json::json;
 use super::cluster::{Cluster, NODES};
 use super::disks::Disks;
 use super::end::end;
-use super::load::{Load, Plan};
+use super::load::{END_MAX, Load, Plan};
 use super::{Options, Programs, Rng, space, unix_ms, wait};
 use crate::Result;
 use crate::tally::Tally;
@@ -100,7 +100,7 @@ impl Run {
     fn cycle(&mut self, number: usize, rng: &mut Rng) -> Result<()> {
         let kind = (number + self.seed as usize) % KINDS.len();
         let plan = Plan { pairs: 1_000, messages: self.messages, rate: RATE, copies: (1, 2) };
-        let load = Load::start_with(&self.loadgen, &self.cluster, &plan, &["--body", "4096"])?;
+        let mut load = Load::start_with(&self.loadgen, &self.cluster, &plan, &["--body", "4096"])?;
         thread::sleep(Duration::from_secs(1));
         let leader = self.cluster.first_leader();
         let victims: Vec<usize> = match kind {
@@ -118,6 +118,7 @@ impl Run {
         load.timeline.watch(unix_ms() + 1);
         let acks = load.timeline.acks();
         let ends = self.supervise(self.full, |_| false)?;
+        let silent = load.timeline.silent();
         let while_full = load.timeline.back_ms().map(|back| back.saturating_sub(full_ms));
         // A majority has space unless all are full: then what counts is that nothing wrong is acknowledged.
         let takeover_ok = kind == 2 || while_full.is_some_and(|ms| ms <= TAKEOVER_MAX_MS);
@@ -132,26 +133,31 @@ impl Run {
         let back = load.timeline.back_ms().map(|back| back.saturating_sub(free_ms));
         let back_ok = back.is_some_and(|ms| ms <= BACK_MAX_MS);
         self.supervise(Duration::from_secs(30), |cluster| cluster.is_whole())?;
+        // A flush that failed while the disk was full may end its node only now.
+        let late = self.supervise(END_MAX, |_| !load.is_running())?;
         let verdict = load.finish()?;
+        if !takeover_ok {
+            println!("chaos: without a write while full: shards {silent:?}");
+        }
         for is_good in [refused.is_ok(), takeover_ok, reads_ok, back_ok, verdict.is_good] {
             self.tally += Tally::one(is_good);
         }
         println!(
             "chaos: cycle {:>3}, disk of {} full: refused after {refused:?}, writes at every shard after {while_full:?} ms ({acked} acks), \
-             reads {reads_ok}, {ends:?} ended, back {back:?} ms after space, {}",
+             reads {reads_ok}, {ends:?} ended, {late:?} later, back {back:?} ms after space, {}",
             number + 1,
             KINDS[kind],
             if verdict.is_good { "nothing lost" } else { "VIOLATED" }
         );
         self.cycles.push(json!({
             "full": KINDS[kind], "refused_ms": refused.ok().map(|took| took.as_millis() as u64), "writes_while_full_ms": while_full, "acks_while_full": acked, "reads": reads_ok,
-            "ended": ends, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
+            "ended": ends, "ended_later": late, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
         }));
         Ok(())
     }
 
     /// Starts ended nodes again, as a supervisor would, until it is done or time is up; how each ended node ended.
-    fn supervise(&mut self, most: Duration, done: impl Fn(&Cluster) -> bool) -> Result<Vec<String>> {
+    fn supervise(&mut self, most: Duration, done: impl FnMut(&Cluster) -> bool) -> Result<Vec<String>> {
         supervise(&mut self.cluster, most, done)
     }
 
@@ -172,7 +178,7 @@ impl Run {
 pub(super) fn supervise(
     cluster: &mut Cluster,
     most: Duration,
-    done: impl Fn(&Cluster) -> bool,
+    mut done: impl FnMut(&Cluster) -> bool,
 ) -> Result<Vec<String>> {
     let (begin, mut ends) = (Instant::now(), Vec::new());
     let mut down: [Option<Instant>; NODES] = [None; NODES];

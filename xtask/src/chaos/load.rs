@@ -13,7 +13,7 @@ use super::timeline::Timeline;
 use crate::Result;
 
 /// After its schedule a run drains, and reads every history twice.
-const END_MAX: Duration = Duration::from_secs(240);
+pub(super) const END_MAX: Duration = Duration::from_secs(240);
 
 /// What is sent.
 pub(super) struct Plan {
