@@ -115,7 +115,7 @@ pub const BALANCE_MOVED: Duration = Duration::from_secs(2);
 pub const BALANCE_AVOID: Duration = Duration::from_secs(30);
 
 /// How often a node that would rather not lead tries to give its leaderships away.
-pub const RELUCTANT_EVERY: Duration = Duration::from_secs(10);
+pub const RELUCTANT_EVERY: Duration = Duration::from_secs(2);
 
 /// A group commit that takes longer means a hung disk: the node gives its leaderships away.
 pub const PERSIST_STALL: Duration = Duration::from_secs(2);
