@@ -13,7 +13,7 @@ use super::cluster::{Cluster, NODES};
 use super::disks::Disks;
 use super::end::end;
 use super::load::{END_MAX, Load, Plan};
-use super::{Options, Programs, Rng, space, unix_ms, wait};
+use super::{Extent, Programs, Rng, space, unix_ms, wait};
 use crate::Result;
 use crate::tally::Tally;
 
@@ -51,7 +51,7 @@ struct Run {
 }
 
 /// `./x chaos disk`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     if let Some(outcome) = space::enter("disk", options) {
         return outcome;
     }

@@ -14,7 +14,7 @@ use super::cluster::{Cluster, NODES, SHARDS};
 use super::end::end;
 use super::load::{Load, Plan};
 use super::space::{self, LINKS, Spaces};
-use super::{Options, Programs, Rng, wait};
+use super::{Extent, Programs, Rng, wait};
 use crate::Result;
 use crate::tally::Tally;
 
@@ -62,7 +62,7 @@ struct Counts {
 }
 
 /// `./x chaos dup`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     if let Some(outcome) = space::enter("dup", options) {
         return outcome;
     }
@@ -101,7 +101,7 @@ fn round(
     cluster: &mut Cluster,
     spaces: &Spaces,
     loadgen: &std::path::Path,
-    options: &Options,
+    options: &Extent,
     rng: &mut Rng,
     counts: &mut Counts,
 ) -> Result<()> {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::{Options, Programs};
+use super::{Extent, Programs};
 use crate::tally::Tally;
 use crate::{Result, results};
 
@@ -12,7 +12,7 @@ use crate::{Result, results};
 /// object, with seed, commit, duration and tally.
 pub(super) fn end(
     name: &str,
-    options: &Options,
+    options: &Extent,
     programs: &Programs,
     begin: Instant,
     outcome: Result<()>,

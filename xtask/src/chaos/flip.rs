@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::cluster::{Cluster, NODES, SHARDS, WHOLE_MAX};
-use super::{Options, Programs, Rng, wait};
+use super::{Extent, Programs, Rng, wait};
 use crate::Result;
 use crate::process;
 use crate::results;
@@ -78,7 +78,7 @@ struct Bench {
 }
 
 /// `./x chaos flip`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     let programs = Programs::build()?;
     println!("chaos: {} damages, seed {}", options.count, options.seed);
     let mut bench = Bench::prepare(&programs.throng, &programs.loadgen)?;

@@ -15,7 +15,7 @@ use super::disks::Disks;
 use super::end::end;
 use super::load::{Load, Plan};
 use super::recovery::Recovery;
-use super::{Options, Programs, Rng, space, unix_ms, wait};
+use super::{Extent, Programs, Rng, space, unix_ms, wait};
 use crate::Result;
 use crate::process;
 use crate::tally::Tally;
@@ -46,7 +46,7 @@ struct Counts {
 }
 
 /// `./x chaos fsync`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     if let Some(outcome) = space::enter("fsync", options) {
         return outcome;
     }
@@ -108,7 +108,7 @@ fn round(
     cluster: &mut Cluster,
     disks: &Disks,
     loadgen: &std::path::Path,
-    options: &Options,
+    options: &Extent,
     rng: &mut Rng,
     counts: &mut Counts,
 ) -> Result<()> {

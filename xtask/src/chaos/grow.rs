@@ -10,7 +10,7 @@ use serde_json::json;
 use super::cluster::{Cluster, SHARDS};
 use super::end::end;
 use super::load::{Load, Plan};
-use super::{Options, Programs, Rng};
+use super::{Extent, Programs, Rng};
 use crate::Result;
 use crate::tally::Tally;
 
@@ -18,7 +18,7 @@ use crate::tally::Tally;
 const PLAN: Plan = Plan { pairs: 1_000, messages: 12_000, rate: 300, copies: (1, 2) };
 
 /// `./x chaos grow`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     let programs = Programs::build()?;
     println!("chaos: {} nodes exchanged, seed {}", options.count, options.seed);
     let mut cluster = Cluster::start(&programs.throng)?;

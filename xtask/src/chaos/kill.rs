@@ -15,7 +15,7 @@ use super::cluster::{Cluster, NODES};
 use super::end::end;
 use super::load::{Load, Plan};
 use super::recovery::Recovery;
-use super::{Options, Programs, Rng, unix_ms, wait};
+use super::{Extent, Programs, Rng, unix_ms, wait};
 use crate::Result;
 use crate::tally::Tally;
 
@@ -39,7 +39,7 @@ struct Counts {
 }
 
 /// `./x chaos kill`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     let programs = Programs::build()?;
     println!("chaos: {} kills, seed {}", options.count, options.seed);
     let mut cluster = Cluster::start(&programs.throng)?;
@@ -77,7 +77,7 @@ impl Counts {
 fn round(
     cluster: &mut Cluster,
     loadgen: &std::path::Path,
-    options: &Options,
+    options: &Extent,
     rng: &mut Rng,
     counts: &mut Counts,
 ) -> Result<()> {

@@ -30,14 +30,15 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::options::Options;
 use crate::programs::{LOADGEN, THRONG};
 use crate::server::temporary_folder;
 use crate::tally::Tally;
 use crate::{Result, results};
 
-/// What a campaign is told.
+/// How far a campaign goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
+pub(crate) struct Extent {
     /// How often something is broken.
     count: usize,
     /// All choices follow from it.
@@ -53,7 +54,7 @@ struct Campaign {
     long: usize,
     /// CI runs the short form.
     in_ci: bool,
-    run: fn(&Options) -> Result<Tally>,
+    run: fn(&Extent) -> Result<Tally>,
 }
 
 const CAMPAIGNS: &[Campaign] = &[
@@ -95,10 +96,10 @@ fn find(name: &str) -> Result<&'static Campaign> {
     known.ok_or_else(|| format!("no campaign '{name}'; known are {}", names.join(", ")))
 }
 
-fn options(count: usize, keeps: bool, args: &[String]) -> Result<Options> {
-    let given = crate::options::Options::read(args, &["--count", "--seed"])?;
+fn options(count: usize, keeps: bool, args: &[String]) -> Result<Extent> {
+    let given = Options::read(args, &["--count", "--seed"])?;
     let count = given.get("--count", count)?.max(1);
-    Ok(Options { count, seed: given.get("--seed", SEED)?, keeps })
+    Ok(Extent { count, seed: given.get("--seed", SEED)?, keeps })
 }
 
 /// The programs of a campaign, copied: a build meanwhile does not change what is started again.

@@ -16,7 +16,7 @@ use super::cluster::{Cluster, NODES};
 use super::load::{Load, Plan};
 use super::recovery::Recovery;
 use super::space::{self, LINKS, Spaces};
-use super::{Options, Programs, Rng, unix_ms, wait};
+use super::{Extent, Programs, Rng, unix_ms, wait};
 use crate::Result;
 use crate::results;
 use crate::tally::Tally;
@@ -50,7 +50,7 @@ struct Counts {
 }
 
 /// `./x chaos partition`.
-pub(super) fn run(options: &Options) -> Result<Tally> {
+pub(super) fn run(options: &Extent) -> Result<Tally> {
     if let Some(outcome) = space::enter("partition", options) {
         return outcome;
     }
@@ -100,7 +100,7 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
 }
 
 /// As many different patterns as asked for, in the seed's order.
-fn draw(options: &Options) -> Vec<u8> {
+fn draw(options: &Extent) -> Vec<u8> {
     let mut rng = Rng(options.seed);
     let mut all: Vec<u8> = (0..64).collect();
     for at in (1..all.len()).rev() {
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn patterns_are_all_different_and_the_seed_orders_them() {
-        let options = |count, seed| Options { count, seed, keeps: false };
+        let options = |count, seed| Extent { count, seed, keeps: false };
         let mut all = draw(&options(64, 3));
         assert_ne!(all, draw(&options(64, 4)));
         all.sort_unstable();

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::Options;
+use super::Extent;
 use crate::tally::Tally;
 
 /// Service back, median and 99th percentile, milliseconds.
@@ -42,7 +42,7 @@ impl Recovery {
 
     /// Whether there was anything, and in the long form whether it is within the bar: a short run beside whatever else a
     /// machine does is no measurement, and only says that service came back.
-    pub(super) fn check(&self, options: &Options) -> Tally {
+    pub(super) fn check(&self, options: &Extent) -> Tally {
         if options.keeps { self.within_bar() } else { Tally::one(!self.times.is_empty()) }
     }
 

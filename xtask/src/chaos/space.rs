@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::Options;
+use super::Extent;
 use super::cluster::{NODES, Node};
 use crate::Result;
 use crate::process::{counted, read_plain_line, run, succeeds};
@@ -31,14 +31,14 @@ const INSIDE: &str = "THRONG_CHAOS_INSIDE";
 pub(super) const LINKS: [(usize, usize); 6] = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
 
 /// Runs the same campaign again in namespaces of its own; `None` if this process is already inside.
-pub(super) fn enter(name: &str, options: &Options) -> Option<Result<Tally>> {
+pub(super) fn enter(name: &str, options: &Extent) -> Option<Result<Tally>> {
     if env::var_os(INSIDE).is_some() {
         return None;
     }
     Some(enter_again(name, options))
 }
 
-fn enter_again(name: &str, options: &Options) -> Result<Tally> {
+fn enter_again(name: &str, options: &Extent) -> Result<Tally> {
     let program = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let words = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
     let is_root = succeeds(Command::new("sh").args(["-c", "test \"$(id -u)\" = 0"]))?;
