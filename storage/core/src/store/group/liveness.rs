@@ -38,16 +38,17 @@ impl Group {
         (campaigned, busy || self.hand_over.is_some() || self.members.conf().is_joint())
     }
 
-    /// Raft's own timers. Returns whether there is something to collect. What a leader says here by itself are heartbeats
-    /// only, and [`Self::beat`] has said that much more often.
+    /// Raft's own timers. Returns whether there is something to collect. A leader's heartbeats are dropped here:
+    /// [`Self::beat`] has said that much more often.
     fn tick_raft(&mut self, leads: bool) -> bool {
         let said = self.raw.raft.msgs.len();
         let busy = self.raw.tick();
-        if leads && self.is_leader() {
-            self.raw.raft.msgs.truncate(said);
-            return false;
+        if !leads || !self.is_leader() {
+            return busy;
         }
-        busy
+        let messages = &mut self.raw.raft.msgs;
+        messages.extract_if(said.., |message| message.msg_type == MessageType::MsgHeartbeat).for_each(drop);
+        messages.len() > said
     }
 
     /// The leader's heartbeat, if it is due: in short if every follower needs no more, else raft's own. Returns whether
