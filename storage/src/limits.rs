@@ -41,6 +41,10 @@ pub const SEGMENT_PATIENCE: Duration = Duration::from_secs(2);
 /// log.
 pub const LOG_BUDGET_BYTES: u64 = 16 * layout::SEGMENT_BYTES;
 
+/// … but no more than this part of the disk. Every start begins a new segment, so a node that is started again and again
+/// would fill a small disk with segments that hold next to nothing.
+pub const LOG_DISK_SHARE: u64 = 4;
+
 /// The commit buffer is given back beyond this: one large commit must not hold its memory for ever.
 pub const COMMIT_BUFFER_KEPT: usize = 2 * layout::COMMIT_BYTES_TARGET;
 

@@ -24,6 +24,7 @@ use crate::lock::{DataLock, LOCK};
 use crate::log::fs::OsFs;
 use crate::log::{Log, LogConfig, files};
 use crate::reserve::Reserve;
+use crate::space::Space;
 use crate::state::{RocksState, StateConfig};
 
 const LOG_DIR: &str = "log";
@@ -98,7 +99,8 @@ pub fn open(dir: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     };
     check(dir, &format, options)?;
     let log_dir = dir.join(LOG_DIR);
-    let log = Log::recover(dir, &log_dir, &format, options.log.clone(), Arc::clone(&lock))?;
+    let space = Space::of(dir).doing("ask for the space of", dir)?;
+    let log = Log::recover(dir, &log_dir, &format, options.log.fitted_to(space), Arc::clone(&lock))?;
     let state_dir = dir.join(STATE_DIR);
     if !state_dir.is_dir() {
         return Err(OpenError::Incomplete { path: state_dir });
