@@ -13,11 +13,13 @@ mod error;
 mod identity;
 mod keep;
 mod members;
+mod metrics;
 mod ops;
 mod peer_certificates;
 mod ready;
 mod serve;
 mod status;
+mod store_view;
 mod talk;
 mod token;
 

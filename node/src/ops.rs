@@ -18,7 +18,9 @@ use throng_runtime::unix_millis;
 use crate::care::{self, Care, ScrubView};
 use crate::error::Failure;
 use crate::members::{Change, ClusterView};
+use crate::metrics::exposition;
 use crate::ready::Ready;
+use crate::store_view::StoreView;
 
 /// How long the status of the router loop is waited for.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -116,11 +118,14 @@ pub(crate) struct RouterView {
     pub(crate) retentions: u64,
     /// Why clients that write are answered BUSY, if they are: the disk is nearly full, the state store does not keep up.
     pub(crate) busy: Vec<String>,
+    /// The replicated store.
+    pub(crate) store: StoreView,
 }
 
 impl From<RouterStatus> for RouterView {
     fn from(status: RouterStatus) -> Self {
         let here = || status.shards.iter().filter(|shard| !shard.members.is_empty());
+        let suspects = status.shards.iter().chain(&status.metadata).filter(|shard| shard.is_suspect);
         Self {
             shards: status.shards.len(),
             serving: status.shards.iter().filter(|shard| shard.serving).count(),
@@ -153,6 +158,7 @@ impl From<RouterStatus> for RouterView {
             retentions: status.retentions,
             busy: status.pressures.iter().map(|pressure| reason(*pressure).to_owned()).collect(),
             applied_entries: status.shards.iter().map(|shard| shard.applied).sum(),
+            store: StoreView::of(&status.store, suspects.map(|shard| shard.shard.0).collect()),
         }
     }
 }
@@ -302,42 +308,4 @@ async fn change(State(sources): State<Arc<Sources>>, body: String) -> impl IntoR
 async fn metrics(State(sources): State<Arc<Sources>>) -> impl IntoResponse {
     let text = snapshot(sources).await.map(|status| exposition(&status)).unwrap_or_default();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-}
-
-/// The Prometheus text format, version 0.0.4.
-fn exposition(status: &Status) -> String {
-    let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: u64| {
-        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
-    };
-    gauge("throng_resident_bytes", "Resident memory of the process.", status.resident_bytes);
-    gauge("throng_gateway_sessions", "Sessions on the gateway loops.", status.gateway_sessions);
-    if let Some(certificate) = &status.peer_certificate {
-        let help = "Seconds until the certificate for peer links ends.";
-        gauge("throng_peer_certificate_expiry_seconds", help, certificate.seconds_left);
-    }
-    if let Some(router) = &status.router {
-        gauge("throng_shards_serving", "Shards this node leads and serves.", router.serving as u64);
-        gauge("throng_shards_leaderless", "Shards without a known leader.", router.leaderless as u64);
-        gauge(
-            "throng_registered_sessions",
-            "Sessions registered at users' shards.",
-            router.registered_sessions as u64,
-        );
-        gauge("throng_registry_bytes", "Bytes the registry of sessions takes.", router.registry_bytes as u64);
-        gauge("throng_applied_entries", "Raft entries applied here.", router.applied_entries);
-        gauge("throng_busy", "Reasons why clients that write are answered BUSY.", router.busy.len() as u64);
-        gauge("throng_retention_commands", "Floors that retention proposed to raise.", router.retentions);
-    }
-    if let Some(scrub) = &status.scrub {
-        gauge(
-            "throng_scrub_last_full_seconds",
-            "When all on disk was last checked, Unix time.",
-            scrub.last_full,
-        );
-        gauge("throng_scrub_last_errors", "Damages that the last full scrub found.", scrub.last_errors);
-        gauge("throng_scrub_errors", "Damages found since the start.", scrub.errors);
-        gauge("throng_scrub_bytes", "Bytes that scrubs have read since the start.", scrub.bytes);
-    }
-    text
 }

@@ -105,6 +105,13 @@ fn describe(status: &Status) -> String {
         );
         text +=
             &format!("  links     up to nodes {:?}, {} gateway loops\n", router.links_up, router.gateways);
+        if !router.store.suspects.is_empty() {
+            text += &format!(
+                "  SUSPECT   the replicas of shards {:?} here may have lost what they had acknowledged, and count \
+                 for nothing until a leader has cleared them\n",
+                router.store.suspects
+            );
+        }
         for reason in &router.busy {
             text += match reason.as_str() {
                 "disk" => "  BUSY      the disk is nearly full: clients cannot write\n",

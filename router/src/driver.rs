@@ -555,6 +555,7 @@ impl<S: StateRead> Driver<S> {
             registry_bytes: stats.registry_bytes,
             retentions: stats.retentions,
             pressures: self.router.pressures().collect(),
+            store: self.router.store().stats(),
         }
     }
 
@@ -571,6 +572,7 @@ impl<S: StateRead> Driver<S> {
             applied,
             members: nodes(&mut conf.members()),
             voters: nodes(&mut conf.voters.iter().copied()),
+            is_suspect: store.is_suspect(shard),
         }
     }
 }

@@ -5,7 +5,7 @@ use throng_base::Full;
 use throng_router_core::meta::{Meta, MetaCommand, MetaDone, MetaError};
 use throng_router_core::{AppliedRow, Checkpoint, FlushToken, ImportToken, Operation, Pressure, ViewId};
 use throng_runtime::Waker;
-use throng_storage_core::store::PersistToken;
+use throng_storage_core::store::{PersistToken, StoreStats};
 use throng_wire::link::{GatewayId, ToRouter};
 use throng_wire::peer::SnapshotRow;
 use throng_wire::{NodeId, ShardId};
@@ -96,6 +96,8 @@ pub struct RouterStatus {
     pub retentions: u64,
     /// What keeps clients from writing here: they are answered BUSY.
     pub pressures: Vec<Pressure>,
+    /// Counters of the replicated store.
+    pub store: StoreStats,
 }
 
 /// How one shard is doing on this node.
@@ -115,6 +117,8 @@ pub struct ShardStatus {
     pub members: Vec<NodeId>,
     /// Of these: the nodes whose replica has a vote.
     pub voters: Vec<NodeId>,
+    /// Whether the replica here may have forgotten what it said, and counts for nothing until a leader has cleared it.
+    pub is_suspect: bool,
 }
 
 /// Sends inputs to the loop; cloned into every thread that has some.

@@ -113,7 +113,12 @@ fn verify_compares_replicas_and_names_the_node_and_the_file_that_is_damaged() {
     assert_refused(&said, 1, &["shards are not the same"]);
     let metrics = cluster.metrics(1);
     assert!(metrics.contains("\nthrong_scrub_last_errors 1\n"), "{metrics}");
-    assert!(cluster.metrics(0).contains("\nthrong_scrub_last_errors 0\n"));
+    let metrics = cluster.metrics(0);
+    assert!(metrics.contains("\nthrong_scrub_last_errors 0\n"));
+    assert!(metrics.contains("\nthrong_suspect_replicas 0\n"), "{metrics}");
+    assert!(metrics.contains("\nthrong_raft_messages_dropped_total{reason=\"malformed\"} 0\n"), "{metrics}");
+    let commits = metrics.lines().find_map(|line| line.strip_prefix("throng_log_group_commits_total "));
+    assert!(commits.is_some_and(|count| count != "0"), "{metrics}");
     drop(cluster);
     assert_refused(&throng(&["verify", "--ops", "127.0.0.1:1"]), 1, &["no node answers"]);
     assert_refused(&throng(&["verify", "--cluster", path(dir.path())]), 2, &["cluster.json is not there"]);
