@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Legal hold: keep everything in a channel, whatever retention says, or no longer.
     Hold(HoldArgs),
+    /// Say that suspect replicas forgot nothing, where the nodes that could clear them never come back.
+    Acquit(AcquitArgs),
     /// Show how a node is doing.
     Status(StatusArgs),
     /// Show what this machine allows: descriptors, and the time a sync takes.
@@ -147,6 +149,8 @@ pub(crate) enum ClusterCommand {
     Nodes(ClusterOpsArgs),
     /// Take a node, dead or alive, out of a cluster: moves its shards to others and waits until they are there.
     Leave(ClusterLeaveArgs),
+    /// Keep a node that was to leave: it takes shards again.
+    Stay(ClusterLeaveArgs),
     /// Move one replica of a shard to another node.
     Move(ClusterMoveArgs),
     /// Lay all shards out over the active nodes, with as few moves as possible.
@@ -188,12 +192,12 @@ pub(crate) struct ClusterWaitArgs {
     pub(crate) timeout: u64,
 }
 
-/// Arguments of `throng cluster leave`.
+/// Arguments of `throng cluster leave` and `throng cluster stay`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClusterLeaveArgs {
     /// The node's number.
     pub(crate) node: u64,
-    /// Whom to ask: not the node that leaves.
+    /// Whom to ask: for `leave` another node than the one that leaves.
     #[command(flatten)]
     pub(crate) ops: ClusterOpsArgs,
     /// How long.
@@ -456,6 +460,17 @@ pub(crate) struct HoldArgs {
     /// The nodes; one of them leads the channel's shard.
     #[command(flatten)]
     pub(crate) nodes: NodesArgs,
+}
+
+/// Arguments of `throng acquit`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AcquitArgs {
+    /// The node whose suspect replicas are meant.
+    #[command(flatten)]
+    pub(crate) ops: ClusterOpsArgs,
+    /// Do it. What the replicas may have forgotten can be lost for good.
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// On or off.

@@ -58,6 +58,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Cluster { command: ClusterCommand::Join(args) } => cluster::join(&args),
         Command::Cluster { command: ClusterCommand::Nodes(args) } => members::nodes(&args),
         Command::Cluster { command: ClusterCommand::Leave(args) } => members::leave(&args),
+        Command::Cluster { command: ClusterCommand::Stay(args) } => members::stay(&args),
         Command::Cluster { command: ClusterCommand::Move(args) } => members::move_replica(&args),
         Command::Cluster { command: ClusterCommand::Balance(args) } => members::balance(&args),
         Command::Token(args) => token::run(&args),
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Restore(args) => backup::restore(&args),
         Command::Verify(args) => care::verify(&args),
         Command::Hold(args) => care::hold(&args),
+        Command::Acquit(args) => care::acquit(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo => demo::run(),
         Command::Config => {

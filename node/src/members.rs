@@ -1,4 +1,4 @@
-//! `throng cluster nodes|leave|move|balance`: who belongs to a cluster and where its shards are, asked of any node over
+//! `throng cluster nodes|leave|stay|move|balance`: who belongs to a cluster and where its shards are, asked of any node over
 //! its operations port.
 //!
 //! A change is a command of the metadata group; the groups follow it, one membership change at a time. The commands wait
@@ -257,6 +257,18 @@ pub(crate) fn leave(args: &ClusterLeaveArgs) -> Result<(), Failure> {
     say(ops, &Change::Gone { node: args.node })?;
     println!("node {} is no member any more; its process can be stopped and its data removed", args.node);
     Ok(())
+}
+
+/// Takes a departure back, as long as the node is not gone.
+///
+/// # Errors
+/// [`Failure::Runtime`]: the cluster refuses, or the shards have not moved in time.
+pub(crate) fn stay(args: &ClusterLeaveArgs) -> Result<(), Failure> {
+    let ops = args.ops.ops;
+    say(ops, &Change::Stay { node: args.node })?;
+    say(ops, &Change::Balance { replicas: 0 })?;
+    println!("node {} stays; it takes shards again", args.node);
+    settle(ops, args.wait.timeout)
 }
 
 /// Moves a replica.

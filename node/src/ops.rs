@@ -102,6 +102,8 @@ pub(crate) struct RouterView {
     pub(crate) shard_voters: Vec<Vec<u64>>,
     /// Leader of the metadata group; 0 = unknown.
     pub(crate) metadata_leader: u64,
+    /// Highest entry of the metadata group that is applied here.
+    pub(crate) metadata_applied: u64,
     /// By shard: leader (0 = unknown), term, highest entry applied here.
     pub(crate) shard_leader_term_applied: Vec<(u64, u64, u64)>,
     /// Nodes with a working link.
@@ -146,6 +148,7 @@ impl From<RouterStatus> for RouterView {
                 .as_ref()
                 .and_then(|metadata| metadata.leader)
                 .map_or(0, |node| node.0),
+            metadata_applied: status.metadata.as_ref().map_or(0, |metadata| metadata.applied),
             shard_leader_term_applied: status
                 .shards
                 .iter()

@@ -3,6 +3,7 @@
 //! ```text
 //!   throng verify ──► POST /verify SHARD INDEX   what a replica holds as of one entry, hashed     (replica.rs)
 //!                 └─► POST /scrub MB/S           every checksum of log and state                  (scrub.rs)
+//!   throng acquit ──► POST /acquit SHARD …       suspects that forgot nothing, people say        (operate.rs)
 //!   throng hold ────► POST /hold CHANNEL on|off  on the node that leads                           (operate.rs)
 //!   the scheduler ──► the same scrub once a week
 //! ```
@@ -22,7 +23,7 @@ use axum::routing::post;
 use throng_router::RouterHandle;
 use throng_storage::{LogReader, RocksState};
 
-pub(crate) use operate::hold;
+pub(crate) use operate::{acquit, hold};
 pub(crate) use scrub::{Schedule, ScrubView, Scrubber};
 pub(crate) use verify::run as verify;
 
@@ -53,6 +54,7 @@ pub(crate) fn routes() -> Router<Arc<Sources>> {
         .route("/verify", post(|sources, body| on_thread(sources, body, replica::answer)))
         .route("/scrub", post(|sources, body| on_thread(sources, body, scrub::answer)))
         .route("/hold", post(|sources, body| on_thread(sources, body, operate::answer_hold)))
+        .route("/acquit", post(|sources, body| on_thread(sources, body, operate::answer_acquit)))
         .route("/transfer", post(|sources, body| on_thread(sources, body, operate::answer_transfer)))
 }
 

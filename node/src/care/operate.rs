@@ -1,4 +1,4 @@
-//! Holds and moves of leaderships: what the leader of a shard does for an operator.
+//! Holds, moves of leaderships and acquittals: what a node does for an operator.
 
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use throng_wire::code::Code;
 use throng_wire::{ChannelId, NodeId, ShardId};
 
 use super::{Care, Said, addresses, bad_request, no_answer};
-use crate::cli::{HoldArgs, Switch};
+use crate::cli::{AcquitArgs, HoldArgs, Switch};
 use crate::connect;
 use crate::error::Failure;
+use crate::ops::Status;
 use crate::status;
 
 /// How long a command may take to be applied.
@@ -85,6 +86,46 @@ pub(super) fn answer_transfer(care: &Care, body: &str) -> Said {
         .into_iter()
         .filter(|(shard, to)| operate(care, Operation::Transfer { shard: *shard, to: *to }).is_ok());
     Ok(format!("{} of {asked} begun\n", begun.count()))
+}
+
+/// `throng acquit`: what is suspect on a node, and if told so, that it is not.
+///
+/// # Errors
+/// [`Failure::Config`] without `--yes`, [`Failure::Runtime`] if the node does not answer.
+pub(crate) fn acquit(args: &AcquitArgs) -> Result<(), Failure> {
+    let ops = args.ops.ops;
+    let status: Status = serde_json::from_str(&status::get(ops, "/status")?)
+        .map_err(|error| Failure::runtime(format!("{ops} answered something else than a status"), error))?;
+    let suspects = status.router.map(|router| router.store.suspects).unwrap_or_default();
+    if suspects.is_empty() {
+        println!("node {} has no suspect replicas", status.ready.node);
+        return Ok(());
+    }
+    let lines: Vec<_> = suspects.iter().map(ToString::to_string).collect();
+    if !args.yes {
+        return Err(Failure::Config(format!(
+            "the replicas of shards {} on node {} may have lost what they had acknowledged, and a leader clears them as soon as a \
+             majority is there without them. To let them count without that can lose messages: say --yes if the nodes that \
+             are missing never come back",
+            lines.join(", "),
+            status.ready.node
+        )));
+    }
+    print!("{}", status::post(ops, "/acquit", &lines.join("\n"), OPERATE_TIMEOUT + OPERATE_TIMEOUT)?);
+    Ok(())
+}
+
+/// Lines `SHARD`: suspects that forgot nothing. The answer says how many were some.
+pub(super) fn answer_acquit(care: &Care, body: &str) -> Said {
+    let shards: Vec<u32> = body
+        .lines()
+        .take(care.shards as usize + 1)
+        .map(|line| line.parse().map_err(|_| bad_request("say SHARD, a line each")))
+        .collect::<Result<_, _>>()?;
+    let acquit = |shard| operate(care, Operation::Acquit { shard: ShardId(shard) });
+    let done: Vec<_> = shards.into_iter().filter(|shard| acquit(*shard).is_ok()).collect();
+    tracing::warn!(shards = ?done, "somebody says that these replicas forgot nothing");
+    Ok(format!("{} replicas count again\n", done.len()))
 }
 
 fn operate(care: &Care, operation: Operation) -> Result<(), (StatusCode, String)> {

@@ -12,7 +12,7 @@ use super::replica::ReplicaView;
 use super::scrub::ScrubReport;
 use crate::cli::VerifyArgs;
 use crate::error::Failure;
-use crate::ops::Status;
+use crate::ops::{RouterView, Status};
 use crate::status;
 
 /// How long a shard whose replicas are never at the same entry is asked again.
@@ -60,10 +60,16 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     );
     let (mut wrong, mut lead) = (0, 4);
     for shard in 0..shards {
-        let compared = compare(&nodes, shard, &mut lead);
-        wrong += usize::from(!show(shard, &compared));
+        let compared = compare(&nodes, shard, applied(shard), &mut lead);
+        wrong += usize::from(!show(&shard.to_string(), &compared));
     }
+    // The metadata's group stands behind those of the shards.
+    let seen = |router: &RouterView| Some(router.metadata_applied);
+    let is_whole = show("meta", &compare(&nodes, shards, seen, &mut lead));
     let mut failures = Vec::new();
+    if !is_whole {
+        failures.push("the metadata is not the same and whole on all nodes that have it".to_owned());
+    }
     if wrong > 0 {
         failures.push(format!("{wrong} of {shards} shards are not the same and whole on all nodes"));
     }
@@ -72,7 +78,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
         failures.push(format!("{damaged} of {} nodes have damage on disk or were not scrubbed", nodes.len()));
     }
     if failures.is_empty() {
-        println!("all replicas of {shards} shards on {} nodes hold the same", nodes.len());
+        println!(
+            "all replicas of {shards} shards and of the metadata on {} nodes hold the same",
+            nodes.len()
+        );
         return Ok(());
     }
     Err(Failure::Runtime(failures.join("; ")))
@@ -94,10 +103,15 @@ fn ask_all(addresses: &[SocketAddr]) -> Result<Vec<Asked>, Failure> {
     Ok(nodes)
 }
 
-/// Compares a shard's replicas. `lead` is how many entries ahead of the newest one they are asked for where they move on:
+/// Compares a group's replicas, beginning with the newest entry that is `applied` somewhere. `lead` is how many entries ahead of the newest one they are asked for where they move on:
 /// twice as many each time one was past it, and fewer where one was not reached.
-fn compare(nodes: &[Asked], shard: usize, lead: &mut u64) -> Compared {
-    let seen = |node: &Asked| Some(node.status.router.as_ref()?.shard_leader_term_applied.get(shard)?.2);
+fn compare(
+    nodes: &[Asked],
+    shard: usize,
+    applied: impl Fn(&RouterView) -> Option<u64>,
+    lead: &mut u64,
+) -> Compared {
+    let seen = |node: &Asked| node.status.router.as_ref().and_then(&applied);
     let mut index = nodes.iter().filter_map(seen).max().unwrap_or(0);
     let (begin, mut last) = (Instant::now(), BTreeMap::new());
     while begin.elapsed() < COMPARE_MAX {
@@ -130,6 +144,11 @@ fn compare(nodes: &[Asked], shard: usize, lead: &mut u64) -> Compared {
     Compared::Apart(last)
 }
 
+/// Highest entry of a shard that a node has applied.
+fn applied(shard: usize) -> impl Fn(&RouterView) -> Option<u64> {
+    move |router| router.shard_leader_term_applied.get(shard).map(|(_, _, applied)| *applied)
+}
+
 /// Asks all nodes at the same time.
 fn ask_replicas(nodes: &[Asked], shard: usize, index: u64) -> Result<BTreeMap<u64, ReplicaView>, String> {
     let ask = |node: &Asked| -> Result<(u64, ReplicaView), String> {
@@ -145,7 +164,7 @@ fn ask_replicas(nodes: &[Asked], shard: usize, index: u64) -> Result<BTreeMap<u6
 }
 
 /// Prints a shard's lines: one for all nodes that hold the same. Whether all is well.
-fn show(shard: usize, compared: &Compared) -> bool {
+fn show(shard: &str, compared: &Compared) -> bool {
     let (views, word) = match compared {
         Compared::Same(views) => (views, ""),
         Compared::Different(views) => (views, "  DIFFERENT"),

@@ -90,8 +90,12 @@ fn verify_compares_replicas_and_names_the_node_and_the_file_that_is_damaged() {
         said
     });
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
-    assert!(said.stdout.contains("all replicas of 8 shards on 3 nodes hold the same"), "{}", said.stdout);
-    assert_eq!(said.stdout.matches("  1 2 3  ").count(), 8, "{}", said.stdout);
+    assert!(
+        said.stdout.contains("all replicas of 8 shards and of the metadata on 3 nodes hold the same"),
+        "{}",
+        said.stdout
+    );
+    assert_eq!(said.stdout.matches("  1 2 3  ").count(), 9, "{}", said.stdout);
     assert_eq!(said.stdout.matches("bytes on disk are whole").count(), 3, "{}", said.stdout);
     assert_eq!(cluster.terminate(), Some(0));
 
@@ -123,4 +127,5 @@ fn verify_compares_replicas_and_names_the_node_and_the_file_that_is_damaged() {
     assert_refused(&throng(&["verify", "--ops", "127.0.0.1:1"]), 1, &["no node answers"]);
     assert_refused(&throng(&["verify", "--cluster", path(dir.path())]), 2, &["cluster.json is not there"]);
     assert_refused(&throng(&["hold", "nobody", "on"]), 2, &["is no channel"]);
+    assert_refused(&throng(&["acquit", "--ops", "127.0.0.1:1"]), 1, &["no node answers"]);
 }

@@ -87,6 +87,14 @@ fn a_cluster_grows_loses_its_first_node_and_goes_on() {
     let before = ["1", "2", "3"];
     assert_eq!(two.texts(), before);
 
+    // Who changes their mind gets the node back.
+    let said = one.cluster(&["leave", "3", "--timeout", "0"]);
+    assert_refused(&said, 1, &["have not moved within 0 s"]);
+    let said = one.change(&["stay", "3"]);
+    assert!(said.contains("node 3 stays"), "{said}");
+    wait_active(&one, 3);
+    wait("it has every shard again", || (three.status()["router"]["replicas"] == 8).then_some(()));
+
     // Nobody is lost with the node that began everything.
     one.node.kill();
     two.send("text 4");
@@ -125,6 +133,7 @@ fn what_a_cluster_refuses_is_said() {
     wait_active(&one, 1);
     let refused = |args: &[&str], words: &[&str]| assert_refused(&one.cluster(args), 1, words);
     refused(&["leave", "9"], &["no such node"]);
+    refused(&["stay", "9"], &["no such node"]);
     refused(&["move", "0", "1", "2"], &["no such node"]);
     refused(&["move", "99", "1", "2"], &["no such shard"]);
     assert_refused(&one.cluster(&["leave", "1"]), 2, &["node 1 itself"]);

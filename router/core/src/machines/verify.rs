@@ -19,6 +19,7 @@ use crate::channel::{BadEvents, Channel, EventCheck, check_row};
 use crate::codec::Corrupt;
 use crate::fatal::Fatal;
 use crate::hash::Keyed;
+use crate::meta::Meta;
 use crate::state::keys::{self, PREFIX_LEN, Replica};
 
 /// Findings that are kept; beyond them they are only counted.
@@ -106,7 +107,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// The check of the copy `replica` of `shard`.
+    /// The check of the copy `replica` of `shard`; the one behind the last of the `shards` is the metadata's.
     pub fn new(shard: ShardId, shards: u32, replica: u32) -> Self {
         let replica = Replica(replica);
         Self {
@@ -156,6 +157,11 @@ impl Check {
 
     fn read_object(&mut self, view: &impl StateRead, key: &Bytes, value: &Bytes) -> Result<(), Fatal> {
         self.seen(Table::Objects, key, value);
+        if self.shard.0 == self.shards {
+            let bad = Meta::check_row(&key[PREFIX_LEN.min(key.len())..], value, self.shards);
+            self.unreadable(Table::Objects, key, bad);
+            return Ok(());
+        }
         let Some(id) = keys::channel_of_head(key) else {
             let bad = keys::tag_of(key).ok_or(Corrupt("key")).and_then(|tag| check_row(tag, value));
             self.unreadable(Table::Objects, key, bad);

@@ -83,13 +83,24 @@ impl Meta {
             meta.nodes.insert(row.id, row);
         }
         for (sub, value) in rows(state, replica, tag::PLACE)? {
-            let shard =
-                u32::from_be_bytes(sub[..].try_into().map_err(|_| Fatal::corrupt_row("meta: place"))?);
-            let place = meta.map.get_mut(shard as usize).ok_or_else(|| Fatal::corrupt_row("meta: shard"))?;
-            *place = read_place(&value).map_err(corrupt)?;
+            let shard = read_shard(&sub, shards).map_err(corrupt)?;
+            meta.map[shard as usize] = read_place(&value).map_err(corrupt)?;
         }
         meta.check().map_err(Fatal::corrupt_row)?;
         Ok(meta)
+    }
+
+    /// Whether a row parses: of a copy of the metadata of a cluster with `shards`, by its key behind the prefix.
+    ///
+    /// # Errors
+    /// [`Corrupt`] at the first field that does not.
+    pub(crate) fn check_row(key: &[u8], value: &[u8], shards: u32) -> Result<(), Corrupt> {
+        match key.split_first() {
+            Some((&tag::HEAD, [])) => Self::empty(shards).read_head(value),
+            Some((&tag::NODE, sub)) => read_node(sub, value).map(drop),
+            Some((&tag::PLACE, sub)) => read_shard(sub, shards).and_then(|_| read_place(value)).map(drop),
+            _ => Err(Corrupt("meta.key")),
+        }
     }
 
     fn head_row(&self) -> Bytes {
@@ -152,6 +163,12 @@ fn read_node(sub: &[u8], value: &[u8]) -> Result<NodeRow, Corrupt> {
     let Registration { join, peer, client, ops, zone, certificate, speaks } = registration(&mut reader)?;
     reader.end("meta node")?;
     Ok(NodeRow { id, join, peer, client, ops, zone, certificate, speaks, state })
+}
+
+/// The shard that a place is of.
+fn read_shard(sub: &[u8], shards: u32) -> Result<u32, Corrupt> {
+    let shard = u32::from_be_bytes(sub.try_into().map_err(|_| Corrupt("meta.place"))?);
+    if shard < shards { Ok(shard) } else { Err(Corrupt("meta.shard")) }
 }
 
 fn place_row(place: &[NodeId]) -> Bytes {

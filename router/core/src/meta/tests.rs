@@ -2,11 +2,12 @@ use core::net::SocketAddr;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use throng_storage_core::state::{MemState, StateWrite};
+use throng_storage_core::state::{Change, MemState, StateWrite, WriteBatch};
 use throng_wire::ids::ServerTs;
 
 use super::*;
 use crate::limits::META_GONE_KEPT;
+use crate::state::PREFIX_LEN;
 
 const SHARDS: u32 = 8;
 const SPEAKS: Versions = Versions { oldest: 1, newest: 2 };
@@ -370,11 +371,17 @@ proptest! {
     fn any_row_bytes_are_a_machine_or_an_error(bytes in vec(any::<u8>(), 0..60), at in 0..3usize) {
         let mut meta = founded(&[1, 2]);
         let mut batch = meta.take_changes(7);
-        let throng_storage_core::state::Change::Put(_, _, value) = &mut batch[at] else { unreachable!("all are puts") };
+        let parses = |batch: &WriteBatch| batch.iter().all(|change| {
+            let Change::Put(_, key, value) = change else { unreachable!("all are puts") };
+            Meta::check_row(&key[PREFIX_LEN..], value, SHARDS).is_ok()
+        });
+        prop_assert!(parses(&batch));
+        let Change::Put(_, _, value) = &mut batch[at] else { unreachable!("all are puts") };
         *value = bytes.into();
         let mut disk = MemState::default();
         disk.write(&batch).expect("written");
-        let _ = Meta::load(&disk, 7, SHARDS); // no panic
+        // What cannot be loaded because of a row, `throng verify` finds in that row.
+        prop_assert!(parses(&batch) || Meta::load(&disk, 7, SHARDS).is_err());
     }
 }
 

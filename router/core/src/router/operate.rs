@@ -30,6 +30,12 @@ pub enum Operation {
         /// The node.
         to: NodeId,
     },
+    /// The replica here, of a shard or (with the number behind the last) of the metadata, is a suspect that forgot nothing:
+    /// [`Store::acquit`](throng_storage_core::store::Store::acquit).
+    Acquit {
+        /// The shard.
+        shard: ShardId,
+    },
 }
 
 impl<S: StateRead> Router<S> {
@@ -40,8 +46,11 @@ impl<S: StateRead> Router<S> {
         self.advance(now);
         let shard = match operation {
             Operation::Hold { channel, .. } => ShardId::of_channel(&channel, self.config.shards),
-            Operation::Transfer { shard, .. } => shard,
+            Operation::Transfer { shard, .. } | Operation::Acquit { shard } => shard,
         };
+        if let Operation::Acquit { .. } = operation {
+            return self.acquit(ask, shard);
+        }
         if shard.0 >= self.config.shards {
             return self.operated(ask, Err(refusal(Code::NOT_FOUND, 0)));
         }
@@ -62,7 +71,14 @@ impl<S: StateRead> Router<S> {
                 let begun = self.store.transfer_leader(now, shard, to);
                 self.operated(ask, if begun { Ok(()) } else { Err(refusal(Code::BUSY, BUSY_RETRY_MS)) });
             }
+            Operation::Acquit { .. } => unreachable!("it needs no leader"),
         }
+    }
+
+    fn acquit(&mut self, ask: u64, shard: ShardId) {
+        let is_known = shard.0 < self.config.shards || self.is_meta(shard);
+        let is_acquitted = is_known && !self.is_stopped && self.store.acquit(self.now, shard);
+        self.operated(ask, if is_acquitted { Ok(()) } else { Err(refusal(Code::NOT_FOUND, 0)) });
     }
 
     /// An operator's command was applied.

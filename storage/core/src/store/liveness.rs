@@ -46,6 +46,16 @@ impl Store {
         self.touch(shard);
     }
 
+    /// People say that this node's replica of a shard forgot nothing: that the damaged end of its log was a write which no
+    /// sync had finished. Then it counts again, and a group that waits for a node which never comes back elects. If that is
+    /// wrong, what was acknowledged can be lost. False if it is no suspect.
+    pub fn acquit(&mut self, now: Instant, shard: ShardId) -> bool {
+        self.advance(now);
+        let acquitted = self.change(shard, |group, persists| group.acquit(persists));
+        self.touch(shard);
+        acquitted
+    }
+
     /// Heartbeats of quiet groups, the answers to them, or what leaders have committed.
     pub(super) fn handle_beats(&mut self, from: NodeId, side: Side, message: &RaftMessage) {
         for beat in beats::read(side, &message.context, from, self.config.node, self.config.shards) {

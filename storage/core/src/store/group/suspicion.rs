@@ -154,6 +154,15 @@ impl Group {
         self.touched();
     }
 
+    /// People say that it forgot nothing. False if it is no suspect, or is about to begin anew.
+    pub(in crate::store) fn acquit(&mut self, persists: &mut Persists) -> bool {
+        let may = self.is_suspect() && self.standing == Standing::Member && !self.is_resetting();
+        if may {
+            self.clear(persists);
+        }
+        may
+    }
+
     /// Whoever leads although it is a suspect has the votes of all.
     pub(super) fn lead_without_suspicion(&mut self, persists: &mut Persists) {
         if self.is_suspect() && self.is_leader() {

@@ -78,6 +78,30 @@ fn a_suspect_is_cleared_while_the_others_go_on() {
 }
 
 #[test]
+fn people_may_acquit_where_a_node_never_comes_back() {
+    let (mut world, ..) = world();
+    (0..3).for_each(|node| world.crash(node));
+    world.torn.extend(0..2);
+    [0, 1].into_iter().for_each(|node| world.start(node));
+    world.run(5 * SECOND);
+    assert_eq!(world.serving(SHARD), None, "the third may have acknowledged more");
+    let acquit = |world: &mut World, node| world.input(node, |store, now| store.acquit(now, SHARD));
+    assert_eq!(acquit(&mut world, 0), Some(true));
+    assert_eq!(acquit(&mut world, 0), Some(false), "it is no suspect any more");
+    world.run(5 * SECOND);
+    assert_eq!(world.serving(SHARD), None, "the vote of the other one does not count yet");
+    assert_eq!(acquit(&mut world, 1), Some(true));
+    world.until("a leader", 5 * SECOND, |world| world.serving(SHARD).is_some());
+    let leader = world.serving(SHARD).expect("somebody leads");
+    let before = committed(&world);
+    propose(&mut world, leader, 2);
+    assert_eq!(committed(&world), before + 2);
+    world.crash(0);
+    world.start(0);
+    assert!(!world.is_suspect(0, SHARD), "that is on disk");
+}
+
+#[test]
 fn after_a_power_cut_all_votes_are_needed() {
     let (mut world, ..) = world();
     (0..3).for_each(|node| world.crash(node));
