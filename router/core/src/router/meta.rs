@@ -90,7 +90,7 @@ impl MetaDesk {
 
 impl<S: StateRead> Router<S> {
     /// The group of the metadata, behind those of the shards; `None` without one.
-    fn meta_shard(&self) -> Option<ShardId> {
+    pub(super) fn meta_shard(&self) -> Option<ShardId> {
         self.machines.meta().map(|_| ShardId(self.config.shards))
     }
 

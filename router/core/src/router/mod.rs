@@ -287,12 +287,13 @@ impl<S: StateRead> Router<S> {
         self.machines.newest_flush(self.is_flush_wanted)
     }
 
-    /// The log is beyond its budget, and the entries of these shards hold its oldest part: what is applied is flushed,
-    /// and followers that are too far behind get a snapshot instead.
+    /// The log is beyond its budget, and the entries of these shards (the number behind the last is the metadata's) hold its
+    /// oldest part: what is applied is flushed, and followers that are too far behind get a snapshot instead.
     pub fn handle_log_over_budget(&mut self, now: Instant, shards: &[ShardId]) {
         self.advance(now);
         self.is_flush_wanted = true;
-        for &shard in shards.iter().filter(|shard| shard.0 < self.config.shards) {
+        let groups = self.config.shards + u32::from(self.meta_shard().is_some());
+        for &shard in shards.iter().filter(|shard| shard.0 < groups) {
             self.store.handle_log_pressure(now, shard);
         }
     }

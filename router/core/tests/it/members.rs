@@ -90,6 +90,23 @@ fn a_cluster_is_founded_by_the_nodes_it_was_formatted_with() {
     assert_eq!(world.node(2).nodes, [1, 2, 3], "told at the start");
 }
 
+/// The metadata's entries are few and lie in the oldest segments: without them no log would ever be short again.
+#[test]
+fn a_log_over_its_budget_forgets_the_metadata_too() {
+    let mut world = World::new(3, 4);
+    world.until("it is founded", |world| (1..=3).all(|id| world.node(id).nodes == [1, 2, 3]));
+    world.pass_ms(2_000);
+    let (now, metadata) = (world.now, ShardId(4));
+    for id in 1..=3 {
+        world.node(id).router.handle_log_over_budget(now, &[metadata, ShardId(5)]);
+        world.run();
+        world.pass_ms(1_000);
+        world.node(id).router.handle_log_over_budget(now, &[metadata, ShardId(5)]);
+        world.run();
+        assert!(world.node(id).truncated.contains(&metadata), "node {id}");
+    }
+}
+
 #[test]
 fn commands_reach_the_leader_from_everywhere_and_refusals_come_back() {
     let mut world = World::new(3, 2);

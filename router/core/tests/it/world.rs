@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) log_hangs: bool,
     held: Option<PersistToken>,
     pub(crate) flushes: usize,
+    /// Groups whose logs need less than they have.
+    pub(crate) truncated: BTreeSet<ShardId>,
     /// What operators were told.
     pub(crate) operated: Vec<(u64, Result<(), Refusal>)>,
     pub(crate) checkpoints: Vec<(u64, Checkpoint)>,
@@ -134,6 +136,7 @@ impl World {
             log_hangs: false,
             held: None,
             flushes: 0,
+            truncated: BTreeSet::new(),
             operated: vec![],
             checkpoints: vec![],
             views: BTreeMap::new(),
@@ -207,7 +210,7 @@ impl World {
                     flushed = Some(token);
                 }
                 // The log of these tests keeps everything, which is always legal.
-                Output::Truncate { .. } => {}
+                Output::Truncate { shard, .. } => drop(node.truncated.insert(shard)),
                 Output::Import { token, batch, flush } => {
                     let mut disk = node.disk.0.borrow_mut();
                     disk.write(&batch).expect("memory does not fail");
