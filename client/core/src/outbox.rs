@@ -110,6 +110,11 @@ impl Outbox {
         Some(send)
     }
 
+    /// Whether a send waits for its turn: it is not on its way.
+    pub(crate) fn is_waiting(&self, id: ClientMsgId) -> bool {
+        self.position(id).is_some_and(|at| self.queue[at].phase == Phase::Ready)
+    }
+
     /// Ends a send; `None` if it is not known (any more), otherwise the bytes of its body.
     pub(crate) fn finish(&mut self, id: ClientMsgId) -> Option<usize> {
         let at = self.position(id)?;
@@ -222,6 +227,18 @@ mod tests {
         );
         assert_eq!(outbox.finish(ClientMsgId(1)), Some(1));
         assert_eq!(transmit_all(&mut outbox, Instant::ZERO), (17..=32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_not_on_its_way_waits() {
+        let mut outbox = outbox(17);
+        assert!(outbox.is_waiting(ClientMsgId(1)));
+        transmit_all(&mut outbox, Instant::ZERO);
+        assert!(!outbox.is_waiting(ClientMsgId(16)) && outbox.is_waiting(ClientMsgId(17)));
+        outbox.finish(ClientMsgId(1));
+        assert!(!outbox.is_waiting(ClientMsgId(1)));
+        outbox.refused(ClientMsgId(2), Instant::ZERO, |_| Duration::ZERO);
+        assert!(outbox.is_waiting(ClientMsgId(2)));
     }
 
     #[test]

@@ -192,12 +192,17 @@ impl Client {
     }
 
     /// Sends a send once more under its own id, whatever became of it: the channel answers with the first number
-    /// (contract C3), told as [`ClientEvent::RepeatAcked`]. For tests and load generators; false if no session stands.
+    /// (contract C3), told as [`ClientEvent::RepeatAcked`]. For tests and load generators; false if no session stands, or if
+    /// the send itself still waits for its turn: ahead of the window it would push an earlier one out of the channel's
+    /// memory, which then met `UNKNOWN_OUTCOME`.
     pub fn repeat(&mut self, now: Instant, channel: ChannelId, id: ClientMsgId, body: &[u8]) -> bool {
         if !self.is_open() || self.outgoing.len() >= limits::OUTGOING_MAX {
             return false;
         }
         assert!(id < self.next_client_msg_id, "only what was sent can be repeated");
+        if self.channels.with_outbox(channel, |outbox| outbox.is_waiting(id)) == Some(true) {
+            return false;
+        }
         self.transmit_publish(channel, id, EventKind::MESSAGE, body);
         self.work(now);
         true
