@@ -104,9 +104,10 @@ impl Group {
         }
     }
 
-    /// Tells a replica that it was removed.
+    /// Tells a replica that it was removed. Not only the leader does, because a removed learner asks the voters that it knows,
+    /// and who leads may be none of them.
     pub(super) fn say_gone_to(&mut self, to: u64) {
-        if self.is_leader() {
+        if self.standing == Standing::Member && !self.is_resetting() {
             self.raw.raft.msgs.push(Message {
                 msg_type: MessageType::MsgHeartbeat,
                 from: self.members.peer().0,
