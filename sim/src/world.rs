@@ -340,7 +340,7 @@ impl World {
     fn is_settled(&mut self) -> bool {
         let all_sent = self.actors.iter().all(|actor| actor.sent >= self.scenario.sends);
         let served = all_sent && self.model.open_sends() == 0 && self.model.is_caught_up(&self.followers());
-        served && self.unequal_replicas().is_empty()
+        served && self.long_logs().is_empty() && self.unequal_replicas().is_empty()
     }
 
     /// (client, channel) of everybody who follows a channel.
@@ -359,7 +359,8 @@ impl World {
             let followers = self.followers();
             self.model.finish(&followers);
             let unequal = self.unequal_replicas();
-            self.model.violations.extend(unequal);
+            let long = self.long_logs();
+            self.model.violations.extend(unequal.into_iter().chain(long));
         }
         if self.model.violations.is_empty() {
             self.check_rows();

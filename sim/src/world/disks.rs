@@ -79,8 +79,20 @@ impl World {
         }
     }
 
+    /// Nodes whose logs are longer than they should be. Whatever holds one, once nothing goes wrong it is short again soon.
+    pub(crate) fn long_logs(&self) -> Vec<String> {
+        let most = self.scenario.plan.keep_segments;
+        let runs = self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some());
+        runs.map(|(number, node)| (number, node.disk.log.pins_beyond(most)))
+            .filter(|(_, pins)| !pins.is_empty())
+            .map(|(number, pins)| {
+                format!("the log of node {number} has more than {most} segments, held by {pins:?}")
+            })
+            .collect()
+    }
+
     /// A log that is too long is looked at now and then.
-    fn watch_log(&mut self, node: usize) {
+    pub(crate) fn watch_log(&mut self, node: usize) {
         if self.nodes[node].process.is_none() || self.now < self.nodes[node].pressed_until {
             return;
         }

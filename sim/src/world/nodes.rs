@@ -71,6 +71,7 @@ impl World {
             process.gateway.handle_timeout(now);
         }
         self.pump_node(node);
+        self.watch_log(node);
     }
 
     /// Carries out all effects of a node and sets its timer.
