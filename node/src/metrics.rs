@@ -43,6 +43,11 @@ pub(crate) fn exposition(status: &Status) -> String {
         write_router(&mut page, router);
         write_store(&mut page, &router.store);
     }
+    if let Some(log) = &status.log {
+        page.gauge("throng_log_bytes", "Bytes of the log's segments.", log.bytes);
+        let help = "Bytes of the log beyond its budget, held by entries that are still needed.";
+        page.gauge("throng_log_over_budget_bytes", help, log.over_budget_bytes);
+    }
     if let Some(scrub) = &status.scrub {
         let help = "When all on disk was last checked, Unix time.";
         page.gauge("throng_scrub_last_full_seconds", help, scrub.last_full);

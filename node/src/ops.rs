@@ -65,6 +65,17 @@ pub(crate) struct Status {
     pub(crate) router: Option<RouterView>,
     /// Scrubs of what is on disk.
     pub(crate) scrub: Option<ScrubView>,
+    /// The log on disk.
+    pub(crate) log: Option<LogView>,
+}
+
+/// The log's part of `/status`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct LogView {
+    /// Bytes from its begin to the end of the segment that is written.
+    pub(crate) bytes: u64,
+    /// Of these: beyond its budget, held by entries that are still needed.
+    pub(crate) over_budget_bytes: u64,
 }
 
 /// The peer certificate's part of `/status`.
@@ -224,6 +235,10 @@ impl Sources {
             peer_certificate: self.peer_tls.as_ref().map(CertificateView::of),
             router,
             scrub: self.care.as_ref().map(|care| care.scrubber.view()),
+            log: self.care.as_ref().map(|care| LogView {
+                bytes: care.log.live_bytes(),
+                over_budget_bytes: care.log.bytes_over_budget(),
+            }),
         })
     }
 }

@@ -112,6 +112,13 @@ fn describe(status: &Status) -> String {
                 router.store.suspects
             );
         }
+        if let Some(log) = status.log.filter(|log| log.over_budget_bytes > 0) {
+            text += &format!(
+                "  LOG       {:.0} MiB, {:.0} MiB beyond its budget: entries are still needed\n",
+                mib(log.bytes),
+                mib(log.over_budget_bytes)
+            );
+        }
         for reason in &router.busy {
             text += match reason.as_str() {
                 "disk" => "  BUSY      the disk is nearly full: clients cannot write\n",

@@ -121,6 +121,7 @@ fn verify_compares_replicas_and_names_the_node_and_the_file_that_is_damaged() {
     assert!(metrics.contains("\nthrong_scrub_last_errors 0\n"));
     assert!(metrics.contains("\nthrong_suspect_replicas 0\n"), "{metrics}");
     assert!(metrics.contains("\nthrong_raft_messages_dropped_total{reason=\"malformed\"} 0\n"), "{metrics}");
+    assert!(metrics.contains("\nthrong_log_over_budget_bytes 0\n"), "{metrics}");
     let commits = metrics.lines().find_map(|line| line.strip_prefix("throng_log_group_commits_total "));
     assert!(commits.is_some_and(|count| count != "0"), "{metrics}");
     drop(cluster);
