@@ -117,8 +117,13 @@ impl Run {
         });
         load.timeline.watch(unix_ms() + 1);
         let acks = load.timeline.acks();
-        let ends = self.supervise(self.full, |_| false)?;
+        let takeover = Duration::from_millis(TAKEOVER_MAX_MS);
+        let mut ends = self.supervise(takeover, |_| false)?;
         let silent = load.timeline.silent();
+        if kind != 2 && !silent.is_empty() {
+            self.explain(&silent);
+        }
+        ends.extend(self.supervise(self.full - takeover, |_| false)?);
         let while_full = load.timeline.back_ms().map(|back| back.saturating_sub(full_ms));
         // A majority has space unless all are full: then what counts is that nothing wrong is acknowledged.
         let takeover_ok = kind == 2 || while_full.is_some_and(|ms| ms <= TAKEOVER_MAX_MS);
@@ -136,9 +141,6 @@ impl Run {
         // A flush that failed while the disk was full may end its node only now.
         let late = self.supervise(END_MAX, |_| !load.is_running())?;
         let verdict = load.finish()?;
-        if !takeover_ok {
-            println!("chaos: without a write while full: shards {silent:?}");
-        }
         for is_good in [refused.is_ok(), takeover_ok, reads_ok, back_ok, verdict.is_good] {
             self.tally += Tally::one(is_good);
         }
@@ -154,6 +156,23 @@ impl Run {
             "ended": ends, "ended_later": late, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
         }));
         Ok(())
+    }
+
+    /// Prints what the nodes say of shards that take no writes.
+    fn explain(&self, shards: &[usize]) {
+        for node in 0..NODES {
+            let Some(status) = self.cluster.status(node) else { continue };
+            let router = &status["router"];
+            let seen = |shard: &usize| format!("{shard}: {}", router["shard_leader_term_applied"][*shard]);
+            let seen: Vec<_> = shards.iter().map(seen).collect();
+            println!(
+                "chaos: node {}: {} BUSY, {} elections; leader, term, applied of silent shards: {}",
+                node + 1,
+                router["busy"],
+                router["store"]["elections"],
+                seen.join(", ")
+            );
+        }
     }
 
     /// Starts ended nodes again, as a supervisor would, until it is done or time is up; how each ended node ended.
