@@ -103,8 +103,9 @@ fn ask_all(addresses: &[SocketAddr]) -> Result<Vec<Asked>, Failure> {
     Ok(nodes)
 }
 
-/// Compares a group's replicas, beginning with the newest entry that is `applied` somewhere. `lead` is how many entries ahead of the newest one they are asked for where they move on:
-/// twice as many each time one was past it, and fewer where one was not reached.
+/// Compares a group's replicas, beginning with the newest entry that is `applied` somewhere. `lead` is how many entries
+/// ahead of the newest one they are asked for where they move on: twice as many each time one was past it, and fewer
+/// where one was not reached.
 fn compare(
     nodes: &[Asked],
     shard: usize,

@@ -404,6 +404,18 @@ fn a_repeat_is_answered_with_the_first_number() {
     assert_eq!(world.server.head(channel(1)), Seq(1));
 }
 
+/// A copy from behind the window would be stored ahead of it.
+#[test]
+fn a_send_that_waits_for_its_turn_is_not_repeated() {
+    let mut world = connected(STREAM, 21);
+    let body = Bytes::from_static(b"x");
+    let publish =
+        |world: &mut World| world.client.publish(world.now, channel(1), body.clone()).expect("room");
+    let ids: Vec<_> = (0..17).map(|_| publish(&mut world)).collect();
+    assert!(world.client.repeat(world.now, channel(1), ids[15], &body), "it is on its way");
+    assert!(!world.client.repeat(world.now, channel(1), ids[16], &body), "it is not");
+}
+
 #[test]
 fn the_outbox_has_a_limit() {
     let mut world = World::new(STREAM, 22);

@@ -51,8 +51,7 @@ impl<S: StateRead> Router<S> {
     /// Whoever is told [`Checkpoint::Ready`] looks soon and then calls [`Router::handle_checkpoint_done`].
     pub fn handle_checkpoint(&mut self, now: Instant, ask: u64, shard: ShardId, index: u64) {
         self.advance(now);
-        let is_known = shard.0 < self.config.shards || self.machines.is_metadata(shard);
-        if !is_known || self.machines.replica(shard) == NO_REPLICA {
+        if !self.has_group(shard) || self.machines.replica(shard) == NO_REPLICA {
             return self.output(Output::Checkpoint { ask, outcome: Checkpoint::NoReplica });
         }
         if self.checkpoint.is_some() || self.is_stopped {

@@ -90,12 +90,17 @@ impl MetaDesk {
 
 impl<S: StateRead> Router<S> {
     /// The group of the metadata, behind those of the shards; `None` without one.
-    pub(super) fn meta_shard(&self) -> Option<ShardId> {
+    fn meta_shard(&self) -> Option<ShardId> {
         self.machines.meta().map(|_| ShardId(self.config.shards))
     }
 
     pub(super) fn is_meta(&self, shard: ShardId) -> bool {
         self.meta_shard() == Some(shard)
+    }
+
+    /// Whether there is such a group: a shard's, or that of the metadata.
+    pub(super) fn has_group(&self, shard: ShardId) -> bool {
+        shard.0 < self.config.shards || self.is_meta(shard)
     }
 
     /// The peer address that was really bound, where the configuration left the port open.

@@ -292,9 +292,10 @@ impl<S: StateRead> Router<S> {
     pub fn handle_log_over_budget(&mut self, now: Instant, shards: &[ShardId]) {
         self.advance(now);
         self.is_flush_wanted = true;
-        let groups = self.config.shards + u32::from(self.meta_shard().is_some());
-        for &shard in shards.iter().filter(|shard| shard.0 < groups) {
-            self.store.handle_log_pressure(now, shard);
+        for &shard in shards {
+            if self.has_group(shard) {
+                self.store.handle_log_pressure(now, shard);
+            }
         }
     }
 

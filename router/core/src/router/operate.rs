@@ -76,8 +76,7 @@ impl<S: StateRead> Router<S> {
     }
 
     fn acquit(&mut self, ask: u64, shard: ShardId) {
-        let is_known = shard.0 < self.config.shards || self.is_meta(shard);
-        let is_acquitted = is_known && !self.is_stopped && self.store.acquit(self.now, shard);
+        let is_acquitted = self.has_group(shard) && !self.is_stopped && self.store.acquit(self.now, shard);
         self.operated(ask, if is_acquitted { Ok(()) } else { Err(refusal(Code::NOT_FOUND, 0)) });
     }
 
