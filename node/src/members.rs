@@ -15,8 +15,7 @@ use throng_wire::{NodeId, ShardId};
 
 use crate::cli::{ClusterBalanceArgs, ClusterLeaveArgs, ClusterMoveArgs, ClusterOpsArgs};
 use crate::error::Failure;
-use crate::ops::Status;
-use crate::status::{get, post};
+use crate::status::{fetch, get, post};
 
 /// How long the router loop and the metadata group may take with a command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -187,7 +186,7 @@ struct Seen {
 fn look(view: &ClusterView) -> Seen {
     let mut seen = Seen { replicas: BTreeMap::new(), members: vec![None; view.map.len()] };
     for node in view.nodes.iter().filter(|node| node.state != "gone") {
-        let Some(router) = node.ops.and_then(|ops| status(ops).ok()).and_then(|status| status.router) else {
+        let Some(router) = node.ops.and_then(|ops| fetch(ops).ok()).and_then(|status| status.router) else {
             continue;
         };
         seen.replicas.insert(node.node, (router.replicas, router.serving));
@@ -202,11 +201,6 @@ fn look(view: &ClusterView) -> Seen {
         }
     }
     seen
-}
-
-fn status(ops: SocketAddr) -> Result<Status, Failure> {
-    serde_json::from_str(&get(ops, "/status")?)
-        .map_err(|e| Failure::runtime(format!("{ops} answered something else than a status"), e))
 }
 
 /// Prints the nodes.
@@ -244,7 +238,7 @@ pub(crate) fn nodes(args: &ClusterOpsArgs) -> Result<(), Failure> {
 /// [`Failure::Runtime`]: the cluster refuses, or the shards have not moved in time.
 pub(crate) fn leave(args: &ClusterLeaveArgs) -> Result<(), Failure> {
     let ops = args.ops.ops;
-    if status(ops)?.ready.node == args.node {
+    if fetch(ops)?.ready.node == args.node {
         return Err(Failure::Config(format!(
             "{ops} is node {} itself; name the operations address of another node",
             args.node

@@ -18,15 +18,21 @@ const ANSWER_MAX: u64 = 8 << 20;
 /// # Errors
 /// [`Failure::Runtime`] if the node does not answer.
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
-    let body = get(args.ops, "/status")?;
     if args.json {
-        print!("{body}");
-        return Ok(());
+        print!("{}", get(args.ops, "/status")?);
+    } else {
+        print!("{}", describe(&fetch(args.ops)?));
     }
-    let status: Status = serde_json::from_str(&body)
-        .map_err(|e| Failure::runtime(format!("{} answered something else than a status", args.ops), e))?;
-    print!("{}", describe(&status));
     Ok(())
+}
+
+/// How a node is doing.
+///
+/// # Errors
+/// [`Failure::Runtime`] if nobody answers, or with something else.
+pub(crate) fn fetch(ops: SocketAddr) -> Result<Status, Failure> {
+    serde_json::from_str(&get(ops, "/status")?)
+        .map_err(|error| Failure::runtime(format!("{ops} answered something else than a status"), error))
 }
 
 /// One HTTP/1.1 request; the answer ends with the connection.

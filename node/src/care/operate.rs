@@ -13,7 +13,6 @@ use super::{Care, Said, addresses, bad_request, no_answer};
 use crate::cli::{AcquitArgs, HoldArgs, Switch};
 use crate::connect;
 use crate::error::Failure;
-use crate::ops::Status;
 use crate::status;
 
 /// How long a command may take to be applied.
@@ -94,8 +93,7 @@ pub(super) fn answer_transfer(care: &Care, body: &str) -> Said {
 /// [`Failure::Config`] without `--yes`, [`Failure::Runtime`] if the node does not answer.
 pub(crate) fn acquit(args: &AcquitArgs) -> Result<(), Failure> {
     let ops = args.ops.ops;
-    let status: Status = serde_json::from_str(&status::get(ops, "/status")?)
-        .map_err(|error| Failure::runtime(format!("{ops} answered something else than a status"), error))?;
+    let status = status::fetch(ops)?;
     let suspects = status.router.map(|router| router.store.suspects).unwrap_or_default();
     if suspects.is_empty() {
         println!("node {} has no suspect replicas", status.ready.node);

@@ -91,10 +91,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), Failure> {
 fn ask_all(addresses: &[SocketAddr]) -> Result<Vec<Asked>, Failure> {
     let mut nodes: Vec<Asked> = Vec::new();
     for ops in addresses {
-        let body = status::get(*ops, "/status")?;
-        let status: Status = serde_json::from_str(&body).map_err(|error| {
-            Failure::runtime(format!("{ops} answered something else than a status"), error)
-        })?;
+        let status = status::fetch(*ops)?;
         if let Some(first) = nodes.first().filter(|first| first.status.cluster != status.cluster) {
             return Err(Failure::Runtime(format!("{} and {ops} are of different clusters", first.ops)));
         }
