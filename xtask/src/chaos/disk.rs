@@ -141,19 +141,26 @@ impl Run {
         // A flush that failed while the disk was full may end its node only now.
         let late = self.supervise(END_MAX, |_| !load.is_running())?;
         let verdict = load.finish()?;
-        for is_good in [refused.is_ok(), takeover_ok, reads_ok, back_ok, verdict.is_good] {
-            self.tally += Tally::one(is_good);
+        let checks = [
+            ("refused", refused.as_ref().is_ok_and(|took| *took <= REFUSED_MAX)),
+            ("writes while full", takeover_ok),
+            ("reads", reads_ok),
+            ("back", back_ok),
+            ("nothing lost", verdict.is_good),
+        ];
+        for (_, is_good) in &checks {
+            self.tally += Tally::one(*is_good);
         }
+        let failed: Vec<_> = checks.iter().filter(|(_, is_good)| !is_good).map(|(name, _)| name).collect();
         println!(
             "chaos: cycle {:>3}, disk of {} full: refused after {refused:?}, writes at every shard after {while_full:?} ms ({acked} acks), \
-             reads {reads_ok}, {ends:?} ended, {late:?} later, back {back:?} ms after space, {}",
+             {ends:?} ended, {late:?} later, back {back:?} ms after space, failed: {failed:?}",
             number + 1,
             KINDS[kind],
-            if verdict.is_good { "nothing lost" } else { "VIOLATED" }
         );
         self.cycles.push(json!({
-            "full": KINDS[kind], "refused_ms": refused.ok().map(|took| took.as_millis() as u64), "writes_while_full_ms": while_full, "acks_while_full": acked, "reads": reads_ok,
-            "ended": ends, "ended_later": late, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
+            "full": KINDS[kind], "refused_ms": refused.ok().map(|took| took.as_millis() as u64), "writes_while_full_ms": while_full, "acks_while_full": acked,
+            "failed": failed, "ended": ends, "ended_later": late, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
         }));
         Ok(())
     }
