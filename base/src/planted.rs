@@ -69,11 +69,13 @@ pub enum Bug {
     VoteAfterDamage,
     /// A replica deletes old events on its own, without a command in the log.
     RetentionWithoutCommand,
+    /// A command that only newer programs know is proposed before every node runs one.
+    VersionNotAwaited,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::NoFsync,
         Self::AckBeforeQuorum,
         Self::HardStateAfterSend,
@@ -104,6 +106,7 @@ impl Bug {
         Self::ConfChangeTwice,
         Self::VoteAfterDamage,
         Self::RetentionWithoutCommand,
+        Self::VersionNotAwaited,
     ];
 }
 

@@ -110,6 +110,8 @@ fn await_epoch(router: &RouterHandle, epoch: u64) {
 pub(crate) struct ClusterView {
     /// Rises with every change of the map; 0 = not founded yet.
     pub(crate) epoch: u64,
+    /// The version of the replicated machines that is in use: what every node speaks.
+    pub(crate) version: u8,
     /// All nodes that are not forgotten.
     pub(crate) nodes: Vec<NodeView>,
     /// By shard: the nodes that should have a replica.
@@ -131,6 +133,8 @@ pub(crate) struct NodeView {
     pub(crate) ops: Option<SocketAddr>,
     /// What it shares a fate with.
     pub(crate) zone: String,
+    /// The newest version of the replicated machines that it speaks.
+    pub(crate) speaks: u8,
 }
 
 impl ClusterView {
@@ -155,10 +159,12 @@ impl ClusterView {
             client: row.client,
             ops: row.ops,
             zone: row.zone.clone(),
+            speaks: row.speaks.newest,
         };
         let replicas = |shard| meta.replicas(ShardId(shard)).iter().map(|node| node.0).collect();
         Self {
             epoch: meta.epoch(),
+            version: meta.version(),
             nodes: meta.nodes().map(node).collect(),
             map: (0..meta.shards()).map(replicas).collect(),
         }
@@ -210,9 +216,9 @@ fn look(view: &ClusterView) -> Seen {
 pub(crate) fn nodes(args: &ClusterOpsArgs) -> Result<(), Failure> {
     let view = ClusterView::fetch(args.ops)?;
     let seen = look(&view);
-    println!("{} shards, epoch {} of the map", view.map.len(), view.epoch);
+    println!("{} shards, epoch {} of the map, machine version {}", view.map.len(), view.epoch, view.version);
     println!(
-        "node  state    should hold  replicas  leads  peers                  operations             zone"
+        "node  state    should hold  replicas  leads  version  peers                  operations             zone"
     );
     for node in &view.nodes {
         let (replicas, leads) = match seen.replicas.get(&node.node) {
@@ -221,10 +227,11 @@ pub(crate) fn nodes(args: &ClusterOpsArgs) -> Result<(), Failure> {
         };
         let ops = node.ops.map(|ops| ops.to_string()).unwrap_or_default();
         println!(
-            "{:<5} {:<8} {:>11}  {replicas:>8}  {leads:>5}  {:<21}  {ops:<21}  {}",
+            "{:<5} {:<8} {:>11}  {replicas:>8}  {leads:>5}  {:>7}  {:<21}  {ops:<21}  {}",
             node.node,
             node.state,
             view.shards_of(node.node),
+            node.speaks,
             node.peer.to_string(),
             node.zone
         );

@@ -132,6 +132,12 @@ fn operate(care: &Care, operation: Operation) -> Result<(), (StatusCode, String)
     let result = answer.recv_timeout(OPERATE_TIMEOUT).map_err(|_| no_answer())?;
     result.map_err(|refusal| match (refusal.code, refusal.leader) {
         (Code::NOT_FOUND, _) => (StatusCode::NOT_FOUND, "there is no such channel or shard".to_owned()),
+        (Code::UNSUPPORTED, _) => (
+            StatusCode::CONFLICT,
+            "not every node of the cluster runs a program that knows this; `throng cluster nodes` shows the version of each, \
+             upgrade those that are behind"
+                .to_owned(),
+        ),
         (_, Some(leader)) => {
             (StatusCode::MISDIRECTED_REQUEST, format!("node {leader} leads the shard; ask it"))
         }

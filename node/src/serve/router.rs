@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use throng_router::{Driver, DriverConfig, RouterHandle, RouterInput, ShardStatus, StoreDrivers};
+use throng_router_core::entry::{FIRST_VERSION, VERSION};
 use throng_router_core::meta::{JoinId, Registration, Versions};
 use throng_router_core::{FlushToken, ImportToken, Pressure, Router, RouterConfig, applied};
 use throng_runtime::tls::PeerTls;
@@ -223,7 +224,7 @@ fn introduction(
         ops,
         zone: config.zone.clone(),
         certificate: tls.map(|tls| tls.name().to_string()).unwrap_or_default(),
-        speaks: Versions { oldest: 1, newest: throng_router_core::entry::VERSION },
+        speaks: Versions { oldest: FIRST_VERSION, newest: VERSION },
     }
 }
 
@@ -402,7 +403,7 @@ impl Plan {
     }
 
     /// What the first leader of the metadata group says of the nodes that the cluster was formatted with; each of them says
-    /// the rest of itself. Empty on a node that joined, and on one that was not told where the others are: they will do.
+    /// the rest of itself, for instance that it speaks more than the first version. Empty on a node that joined, and on one that was not told where the others are: they will do.
     fn founders(&self, format: &Format) -> Vec<(NodeId, Registration)> {
         let address = |node: NodeId| match node == self.config.node {
             true => Some(self.me.peer),
@@ -412,7 +413,7 @@ impl Plan {
             let (client, ops) = (None, None);
             let (zone, certificate) = (String::new(), String::new());
             let (join, peer) = (founder_id(format, *node), address(*node)?);
-            let speaks = self.me.speaks;
+            let speaks = Versions { oldest: FIRST_VERSION, newest: FIRST_VERSION };
             Some((*node, Registration { join, peer, client, ops, zone, certificate, speaks }))
         };
         let is_one = format.founders.contains(&self.config.node);

@@ -4,6 +4,7 @@ use throng_storage_core::state::StateError;
 use throng_storage_core::store::{ApplyConfError, LogReadError};
 
 use crate::entry::EntryError;
+use crate::meta::Versions;
 
 /// The replica must stop: going on would make it differ from the others, or serve what it cannot vouch for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,13 @@ pub enum Fatal {
     Log(LogReadError),
     /// A change of members cannot be applied.
     Members(ApplyConfError),
+    /// The cluster uses a version of the machines that this program does not speak.
+    Version {
+        /// What the cluster uses.
+        open: u8,
+        /// What this program speaks.
+        speaks: Versions,
+    },
     /// A row or a range of rows is not what was written.
     CorruptRow(&'static str),
 }
@@ -33,6 +41,11 @@ impl core::fmt::Display for Fatal {
             Self::State(error) => error.fmt(f),
             Self::Log(error) => error.fmt(f),
             Self::Members(error) => error.fmt(f),
+            Self::Version { open, speaks: Versions { oldest, newest } } => write!(
+                f,
+                "the cluster uses version {open} of the machines and this program knows {oldest} to {newest}: it was upgraded, \
+                 so install the newer program here too"
+            ),
             Self::CorruptRow(field) => write!(f, "state row does not parse at {field}"),
         }
     }

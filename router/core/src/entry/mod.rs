@@ -23,17 +23,20 @@ use throng_wire::peer::InboxRow;
 /// Version of the replicated machines: the newest that this program can apply. A change of what a command does at apply
 /// raises it.
 ///
-/// An entry carries the lowest version that knows all of its commands, so that nodes of two versions can share a cluster
-/// for as long as nobody uses what only the newer one has.
+/// An entry carries the lowest version that knows all of its commands, so that nodes of two versions can share a cluster:
+/// what only the newer one has is not proposed before all of them have it ([`crate::meta::Meta::is_open`]).
 pub const VERSION: u8 = 2;
 
 /// The first version: all commands but those that [`since`] names.
-const FIRST_VERSION: u8 = 1;
+pub const FIRST_VERSION: u8 = 1;
+
+/// The version that brought retention and holds.
+pub(crate) const RETENTION_VERSION: u8 = 2;
 
 /// The version that brought a command.
 fn since(tag: u8) -> u8 {
     match tag {
-        tag::RETAIN | tag::HOLD => 2,
+        tag::RETAIN | tag::HOLD => RETENTION_VERSION,
         _ => FIRST_VERSION,
     }
 }

@@ -162,6 +162,11 @@ impl Meta {
         self.epoch
     }
 
+    /// The newest version of the machines whose commands may be proposed.
+    pub fn version(&self) -> u8 {
+        self.version
+    }
+
     /// Whether commands of a version may be proposed: every node speaks it, and will go on to.
     pub fn is_open(&self, version: u8) -> bool {
         version <= self.version
@@ -291,7 +296,7 @@ impl core::fmt::Display for MetaRefused {
             }
             Self::LastNode => "the last active node cannot leave",
             Self::Replicas => "a shard has between one and seven replicas, each on a node of its own",
-            Self::Version => "not every node speaks that version",
+            Self::Version => "a node does not know the version of the machines that this needs; upgrade it",
             Self::Full => "the cluster has as many nodes as it may have",
         })
     }

@@ -16,6 +16,7 @@ use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use throng_base::Instant;
+use throng_base::planted::{Bug, is_planted};
 use throng_storage_core::state::StateRead;
 use throng_storage_core::store::{ConfStep, ProposalId};
 use throng_wire::ids::{NodeId, ShardId};
@@ -96,6 +97,11 @@ impl<S: StateRead> Router<S> {
 
     pub(super) fn is_meta(&self, shard: ShardId) -> bool {
         self.meta_shard() == Some(shard)
+    }
+
+    /// Whether commands of this version of the machines may be proposed: every node can apply them.
+    pub(super) fn allows(&self, version: u8) -> bool {
+        self.machines.meta().is_none_or(|meta| meta.is_open(version)) || is_planted(Bug::VersionNotAwaited)
     }
 
     /// Whether there is such a group: a shard's, or that of the metadata.
@@ -208,6 +214,11 @@ impl<S: StateRead> Router<S> {
     /// The metadata may be another than before.
     pub(super) fn meta_changed(&mut self) {
         let Some(meta) = self.machines.meta().filter(|meta| meta.epoch() > 0) else { return };
+        let speaks = self.config.me.as_ref().map(|me| me.speaks);
+        if let Some(speaks) = speaks.filter(|speaks| !speaks.includes(meta.version())) {
+            return self.stop(Fatal::Version { open: meta.version(), speaks });
+        }
+        self.meta.at = self.meta.at.min(self.now + META_SOON);
         if self.meta.epoch != meta.epoch() {
             self.meta.epoch = meta.epoch();
             self.meta.unsettled.extend((0..self.config.shards).map(ShardId));
@@ -272,6 +283,9 @@ impl<S: StateRead> Router<S> {
                 self.propose_meta(shard, &founding, Waiter::Nobody);
             }
             return;
+        }
+        if let Some(version) = meta.version_spoken_by_all().filter(|version| !meta.is_open(*version)) {
+            return self.propose_meta(shard, &MetaCommand::OpenVersion(version), Waiter::Nobody);
         }
         let (voters, followers) = meta.own_replicas();
         let conf = self.store.conf(shard);

@@ -9,7 +9,7 @@ use throng_wire::link::Refusal;
 use super::desk::Waiter;
 use super::lead::unavailable;
 use super::{Output, Router};
-use crate::entry::Hold;
+use crate::entry::{Hold, RETENTION_VERSION};
 use crate::limits::BUSY_RETRY_MS;
 use crate::outcome::Outcome;
 
@@ -40,7 +40,7 @@ pub enum Operation {
 
 impl<S: StateRead> Router<S> {
     /// An operator asks. [`Output::Operated`] answers once: at once if this node does not lead the shard (the refusal
-    /// names the leader if one is known), when the command is applied, or when its outcome is open (UNAVAILABLE; asking
+    /// names the leader if one is known) or if not every node can do it yet (UNSUPPORTED), when the command is applied, or when its outcome is open (UNAVAILABLE; asking
     /// again is harmless).
     pub fn handle_operation(&mut self, now: Instant, ask: u64, operation: Operation) {
         self.advance(now);
@@ -59,6 +59,9 @@ impl<S: StateRead> Router<S> {
             return self.operated(ask, Err(unavailable(leader)));
         }
         match operation {
+            Operation::Hold { .. } if !self.allows(RETENTION_VERSION) => {
+                self.operated(ask, Err(refusal(Code::UNSUPPORTED, 0)));
+            }
             Operation::Hold { .. } if !self.desk(shard).has_room() => {
                 self.operated(ask, Err(refusal(Code::BUSY, BUSY_RETRY_MS)));
             }

@@ -14,6 +14,7 @@ use throng_wire::ids::ShardId;
 
 use super::desk::Waiter;
 use super::{Router, RouterConfig};
+use crate::entry::RETENTION_VERSION;
 use crate::fatal::Fatal;
 use crate::limits::{RETENTION_COMMANDS, RETENTION_UNDER_WAY_MAX};
 use crate::machines::RetentionBudget;
@@ -59,6 +60,9 @@ impl<S: StateRead> Router<S> {
             return Ok(());
         }
         self.retainer.next_at = Some(self.now + self.config.retention_pause);
+        if !self.allows(RETENTION_VERSION) {
+            return Ok(()); // a node that cannot apply it would have to stop
+        }
         if self.retainer.under_way + RETENTION_COMMANDS > RETENTION_UNDER_WAY_MAX {
             return Ok(());
         }

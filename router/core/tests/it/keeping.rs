@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use throng_router_core::entry::{FIRST_VERSION, VERSION};
 use throng_router_core::machines::verify::Check;
 use throng_router_core::machines::{Retention, RetentionRule};
 use throng_router_core::{Checkpoint, Operation, RouterConfig};
@@ -89,6 +90,47 @@ fn commands_that_are_lost_with_the_leader_do_not_stop_retention() {
     assert_eq!(floor(&mut world, leader, channel(1)), 23);
 }
 
+/// The same, and node 3 runs a program that does not know retention.
+fn with_an_old_node(config: &mut RouterConfig) {
+    six_or_a_second(config);
+    if let Some(me) = config.me.as_mut().filter(|_| config.node == NodeId(3)) {
+        me.speaks.newest = FIRST_VERSION;
+    }
+}
+
+#[test]
+fn what_an_older_node_cannot_apply_is_not_proposed_before_it_is_upgraded() {
+    let mut world = World::with_config(3, 1, with_an_old_node);
+    world.group(channel(1), &[1, 2]);
+    publish_all(&mut world, channel(1), 1..=20);
+    world.pass_ms(3_000);
+    let leader = world.leader(ShardId(0));
+    assert_eq!(floor(&mut world, leader, channel(1)), 1, "nothing is deleted");
+    let hold = Operation::Hold { channel: channel(1), is_held: true };
+    operate(&mut world, leader, 1, hold);
+    let refusal = world.node(leader).operated.pop().expect("an answer").1.expect_err("refused");
+    assert_eq!(refusal.code, Code::UNSUPPORTED);
+    let open = |world: &mut World, node: u64| {
+        world.node(node).router.machines().meta().map(throng_router_core::meta::Meta::version)
+    };
+    assert_eq!(open(&mut world, leader), Some(FIRST_VERSION));
+
+    world.config = six_or_a_second;
+    world.restart(NodeId(3));
+    world.pass_ms(3_000);
+    assert!((1..=3).all(|node| open(&mut world, node) == Some(VERSION)), "it opens by itself");
+    let leader = world.leader(ShardId(0));
+    assert_eq!(floor(&mut world, leader, channel(1)), 23);
+    operate(&mut world, leader, 2, hold);
+    assert_eq!(world.node(leader).operated.pop(), Some((2, Ok(()))));
+
+    // There is no way back: the older program says why it does not go on.
+    world.config = with_an_old_node;
+    world.restart(NodeId(3));
+    let reason = world.node(3).fatal.clone().expect("it ends");
+    assert!(reason.contains("version 2") && reason.contains("knows 1 to 1"), "{reason}");
+}
+
 fn operate(world: &mut World, node: u64, ask: u64, operation: Operation) {
     let now = world.now;
     world.node(node).router.handle_operation(now, ask, operation);
@@ -100,6 +142,7 @@ fn operate(world: &mut World, node: u64, ask: u64, operation: Operation) {
 fn an_operator_holds_a_channel_and_the_others_name_the_leader() {
     let mut world = World::with_config(3, 1, six_or_a_second);
     world.group(channel(1), &[1, 2]);
+    world.pass_ms(500); // until every node has said what it speaks
     let leader = world.leader(ShardId(0));
     let other = leader % 3 + 1;
     let hold = |is_held| Operation::Hold { channel: channel(1), is_held };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use throng_base::Instant;
+use throng_router_core::entry::{FIRST_VERSION, VERSION};
 use throng_router_core::machines::first_replicas;
 use throng_router_core::meta::{JoinId, MetaDone, MetaError, Registration, Versions};
 use throng_router_core::router::RouterConfig;
@@ -117,7 +118,9 @@ impl World {
         config.me = Some(registration(id));
         let is_founder = self.founders.contains(&id);
         if is_founder {
-            config.founders = self.founders.iter().map(|id| (*id, registration(*id))).collect();
+            let first = Versions { oldest: FIRST_VERSION, newest: FIRST_VERSION };
+            let founder = |id: &NodeId| (*id, Registration { speaks: first, ..registration(*id) });
+            config.founders = self.founders.iter().map(founder).collect();
         }
         (self.config)(&mut config);
         // The metadata's group stands behind those of the shards.
@@ -401,7 +404,7 @@ pub(crate) fn registration(id: NodeId) -> Registration {
         ops: None,
         zone: String::new(),
         certificate: String::new(),
-        speaks: Versions { oldest: 1, newest: 2 },
+        speaks: Versions { oldest: FIRST_VERSION, newest: VERSION },
     }
 }
 
