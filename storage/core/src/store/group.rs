@@ -31,7 +31,7 @@ use throng_wire::peer::RaftMessage;
 use super::beats::{Beat, Beats};
 use super::config::{LogRead, StoreConfig};
 use super::convert;
-use super::guard::{self, ElectionTimeouts, Refusal};
+use super::guard::{self, ElectionTimeouts, Occasion, Refusal};
 use super::limits;
 use super::outbox::Outbox;
 use super::output::{Committed, PersistToken, ProposalId, ProposeError, ReadId, StoreOutput, StoreStats};
@@ -117,6 +117,9 @@ pub(super) struct Group {
     timeouts: ElectionTimeouts,
     /// Elections begun since a leader was last known; spreads the attempts.
     campaigns: u32,
+    /// Of these, those that asked for votes and made nobody leader; whether one is under way.
+    failed: u32,
+    was_candidate: bool,
     proposals: Proposals,
     reads: Reads,
     /// The hard state in the newest record, durable or not.
@@ -189,6 +192,8 @@ impl Group {
             pardons: Pardons::default(),
             timeouts,
             campaigns: 0,
+            failed: 0,
+            was_candidate: false,
             proposals: Proposals::new(proposals_max),
             reads: Reads::default(),
             saved,
@@ -221,11 +226,14 @@ impl Group {
 
     /// After every call into raft: raft may have drawn an election time-out of its own.
     fn touched(&mut self) {
+        let is_candidate = self.raw.raft.state == StateRole::Candidate;
+        let failed = core::mem::replace(&mut self.was_candidate, is_candidate) && !is_candidate;
+        self.failed = self.failed.saturating_add(u32::from(failed));
         if self.raw.raft.leader_id != 0 {
-            self.campaigns = 0;
+            (self.campaigns, self.failed) = (0, 0);
         }
-        let leader = self.leader();
-        let mut ticks = self.timeouts.ticks(self.raw.raft.term, self.campaigns, leader);
+        let (term, campaigns, failed) = (self.raw.raft.term, self.campaigns, self.failed);
+        let mut ticks = self.timeouts.ticks(Occasion { term, campaigns, failed, leader: self.leader() });
         if self.is_suspect() {
             ticks += self.kit.config.election_ticks; // Others first: their votes count by themselves.
         }

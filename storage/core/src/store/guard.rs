@@ -53,8 +53,8 @@ pub(super) fn raft_config(config: &StoreConfig, peer: PeerId, applied: u64) -> C
         check_quorum: true,
         pre_vote: true,
         min_election_tick: config.election_ticks,
-        // Suspects wait that much longer (`group/suspicion.rs`).
-        max_election_tick: 3 * config.election_ticks,
+        // The longest time-out after failed elections; suspects wait one more (`group/suspicion.rs`).
+        max_election_tick: ((2 << limits::ELECTION_DOUBLINGS_MAX) + 1) * config.election_ticks,
         read_only_option: ReadOnlyOption::Safe,
         // The group tells, in a form that costs less (`beats.rs`).
         skip_bcast_commit: true,
@@ -78,8 +78,15 @@ pub(super) struct ElectionTimeouts {
     drawn: Option<(Occasion, usize)>,
 }
 
-/// The term, the elections begun since a leader was known, and the leader.
-type Occasion = (u64, u32, Option<NodeId>);
+/// What a time-out is drawn for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Occasion {
+    pub(super) term: u64,
+    /// Elections begun since a leader was known, and how many of them got as far as votes and came to nothing.
+    pub(super) campaigns: u32,
+    pub(super) failed: u32,
+    pub(super) leader: Option<NodeId>,
+}
 
 impl ElectionTimeouts {
     /// Time-outs of one replica, until [`Self::set_voters`] as if it voted alone.
@@ -100,19 +107,24 @@ impl ElectionTimeouts {
     /// Ticks, in `min..2 * min`. First attempts are staggered by place among those who are left when `leader` is gone,
     /// the preferred node first: who comes first is early, and the next one comes late enough to hear of it. Later
     /// attempts are spread over the whole range.
-    pub(super) fn ticks(&mut self, term: u64, campaigns: u32, leader: Option<NodeId>) -> usize {
-        let wanted = (term, campaigns, leader);
+    ///
+    /// One election may fail because two began at once. From the second failure on the range doubles each time, up to
+    /// [`limits::ELECTION_DOUBLINGS_MAX`] times: an election takes two syncs, one behind the other, and where disks or
+    /// processors are so busy that those take longer than the time-out, whoever asks again in the old range only ends
+    /// the election that was about to succeed (Raft, section 5.6: broadcast time ≪ election time-out).
+    pub(super) fn ticks(&mut self, occasion: Occasion) -> usize {
         match self.drawn {
-            Some((given, ticks)) if given == wanted => ticks,
+            Some((given, ticks)) if given == occasion => ticks,
             _ => {
-                let ticks = self.draw(term, campaigns, leader);
-                self.drawn = Some((wanted, ticks));
+                let doublings = occasion.failed.saturating_sub(1).min(limits::ELECTION_DOUBLINGS_MAX);
+                let ticks = self.draw(occasion) << doublings;
+                self.drawn = Some((occasion, ticks));
                 ticks
             }
         }
     }
 
-    fn draw(&self, term: u64, campaigns: u32, leader: Option<NodeId>) -> usize {
+    fn draw(&self, Occasion { term, campaigns, leader, .. }: Occasion) -> usize {
         let draw = Rng::new(self.seed).fork(term).fork(u64::from(campaigns)).next_u64();
         let (from, to) = match campaigns {
             0 => {
@@ -336,12 +348,28 @@ mod tests {
     fn election_timeouts_are_pure_bounded_and_staggered_at_first() {
         let config = config();
         for term in 0..200 {
-            let firsts: Vec<_> = (1..=3).map(|node| timeouts(node, 3).ticks(term, 0, None)).collect();
+            let first = Occasion { term, ..Occasion::default() };
+            let firsts: Vec<_> = (1..=3).map(|node| timeouts(node, 3).ticks(first)).collect();
             assert!(firsts.is_sorted_by(|a, b| a < b), "{firsts:?}");
             for campaigns in 0..4 {
-                let ticks = timeouts(2, 3).ticks(term, campaigns, None);
-                assert_eq!(ticks, timeouts(2, 3).ticks(term, campaigns, None));
+                let occasion = Occasion { campaigns, ..first };
+                let ticks = timeouts(2, 3).ticks(occasion);
+                assert_eq!(ticks, timeouts(2, 3).ticks(occasion));
                 assert!((config.election_ticks..2 * config.election_ticks).contains(&ticks));
+            }
+        }
+    }
+
+    #[test]
+    fn who_fails_again_waits_twice_as_long_up_to_a_limit() {
+        let config = config();
+        let longest = raft_config(&config, PeerId(2), 0).max_election_tick - config.election_ticks;
+        for (failed, factor) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (5, 8), (u32::MAX, 8)] {
+            for term in 1..100 {
+                let occasion = Occasion { term, campaigns: 7, failed, leader: None };
+                let ticks = timeouts(2, 3).ticks(occasion);
+                let range = config.election_ticks * factor..2 * config.election_ticks * factor;
+                assert!(range.contains(&ticks) && ticks < longest, "{failed} failures: {ticks}");
             }
         }
     }
@@ -351,7 +379,8 @@ mod tests {
         // Shard 4 prefers the second of three.
         let third = config().election_ticks / 3;
         let place_of = |node, leader: Option<u64>| {
-            let ticks = timeouts(node, 4).ticks(1, 0, leader.map(NodeId)) - config().election_ticks;
+            let occasion = Occasion { term: 1, leader: leader.map(NodeId), ..Occasion::default() };
+            let ticks = timeouts(node, 4).ticks(occasion) - config().election_ticks;
             (ticks - 2) / third
         };
         assert_eq!([1, 2, 3].map(|node| place_of(node, None)), [2, 0, 1]);
@@ -362,8 +391,9 @@ mod tests {
 
     #[test]
     fn attempts_differ_from_each_other() {
-        let attempts: std::collections::BTreeSet<_> =
-            (1..40).map(|n| timeouts(2, 3).ticks(5, n, None)).collect();
+        let attempts: std::collections::BTreeSet<_> = (1..40)
+            .map(|campaigns| timeouts(2, 3).ticks(Occasion { term: 5, campaigns, ..Occasion::default() }))
+            .collect();
         assert!(attempts.len() > 5, "{attempts:?}");
     }
 }

@@ -58,6 +58,10 @@ pub const CONTEXT_BYTES_MAX: usize = 64;
 /// before it has read the answers that wait in its sockets.
 pub const TICKS_AT_ONCE_MAX: u32 = 4;
 
+/// How often the range of election time-outs doubles after failed elections: from 0.36–0.72 s to 2.9–5.8 s, in which two syncs
+/// fit of a disk that counts as working ([`PERSIST_STALL`]).
+pub const ELECTION_DOUBLINGS_MAX: u32 = 3;
+
 /// The highest term a message may carry: one election a millisecond for 8,900 years.
 pub const TERM_MAX: u64 = 1 << 48;
 

@@ -182,7 +182,7 @@ impl Group {
         self.life += 1;
         self.members.reset(&Mark { index: 0, conf: Conf::default(), ..mark.clone() });
         (self.handed, self.applied, self.flushed) = (0, 0, 0);
-        (self.last_number, self.barrier, self.campaigns) = (0, 0, 0);
+        (self.last_number, self.barrier, self.campaigns, self.failed) = (0, 0, 0, 0);
         self.term_number = None;
         self.flights.clear();
         self.hand_over = None;

@@ -66,6 +66,20 @@ fn a_follower_alone_with_its_silence_elects_nobody() {
     assert_eq!(term(&world, leader), before, "who comes back disturbs nobody");
 }
 
+/// Two syncs, one behind the other, take longer than the time-out of an election: whoever begins anew too early ends the
+/// election that was about to succeed.
+#[test]
+fn disks_that_are_slower_than_elections_get_leaders_all_the_same() {
+    for seed in 0..6 {
+        let weather = Weather { disk_delay: Duration::from_millis(1_200), ..Weather::calm() };
+        let mut world = World::tuned(3, 16, seed, weather, |config| config.balance = false);
+        let all = |world: &World| (0..16).all(|shard| world.serving(ShardId(shard)).is_some());
+        world.until("leadership", 30 * SECOND, all);
+        let begun: u64 = (0..3).map(|node| world.stats(node).campaigns).sum();
+        assert!(begun < 16 * 3 * 8, "seed {seed}: {begun} elections");
+    }
+}
+
 #[test]
 fn quiet_groups_share_one_heartbeat_and_elect_nobody() {
     let (mut world, leader) = world(30);
