@@ -35,6 +35,9 @@ const RUN_ID: &str = "disk";
 /// Messages a second.
 const RATE: u64 = 640;
 
+/// Cycles with one cluster: each leaves more than a hundred MiB in a node's state, and nobody deletes anything.
+const ROUND: usize = 6;
+
 const KINDS: [&str; 3] = ["leader", "another", "all"];
 
 struct Run {
@@ -43,9 +46,8 @@ struct Run {
     full: Duration,
     /// Messages of a cycle, at [`RATE`].
     messages: u64,
-    cluster: Cluster,
-    disks: Disks,
     loadgen: std::path::PathBuf,
+    rng: Rng,
     cycles: Vec<serde_json::Value>,
     tally: Tally,
 }
@@ -57,39 +59,44 @@ pub(super) fn run(options: &Extent) -> Result<Tally> {
     }
     let programs = Programs::build()?;
     println!("chaos: {} cycles, seed {}", options.count, options.seed);
-    let mut cluster = Cluster::lay_out(&programs.throng, None)?;
-    let disks = Disks::make(&mut cluster)?;
-    cluster.launch()?;
+    let begin = Instant::now();
     let (full, seconds) = if options.keeps { LONG } else { SHORT };
     let mut run = Run {
         seed: options.seed,
         full,
         messages: RATE * seconds,
-        cluster,
-        disks,
         loadgen: programs.loadgen.clone(),
+        rng: Rng(options.seed),
         cycles: Vec::new(),
         tally: Tally::default(),
     };
-    run.write_history()?;
-    let (mut rng, begin) = (Rng(options.seed), Instant::now());
     let mut outcome = Ok(());
-    for number in 0..options.count {
-        if outcome.is_ok() {
-            outcome = run.cycle(number, &mut rng);
-        }
+    while run.cycles.len() < options.count && outcome.is_ok() {
+        outcome = run.round(&programs, options.count);
     }
     let figures = json!({ "cycles": run.cycles });
     end("disk", options, &programs, begin, outcome, run.tally, figures)
 }
 
 impl Run {
-    fn write_history(&self) -> Result<()> {
+    /// Some cycles with a cluster that begins with empty disks.
+    fn round(&mut self, programs: &Programs, count: usize) -> Result<()> {
+        let mut cluster = Cluster::lay_out(&programs.throng, None)?;
+        let disks = Disks::make(&mut cluster)?;
+        cluster.launch()?;
+        self.write_history(&cluster)?;
+        for _ in 0..ROUND.min(count - self.cycles.len()) {
+            self.cycle(&mut cluster, &disks)?;
+        }
+        Ok(())
+    }
+
+    fn write_history(&self, cluster: &Cluster) -> Result<()> {
         let mut load = Command::new(&self.loadgen);
         load.args(["run", "messenger", "--quiet", "--warmup", "0s", "--pairs", PAIRS, "--run-id", RUN_ID]);
         load.args(["--messages", "2000", "--rate", "500"]);
-        load.args(["--target", &format!("ws://{}", self.cluster.nodes[0].client)]);
-        let status = load.arg("--key").arg(self.cluster.keys().join("token.pk8")).status();
+        load.args(["--target", &format!("ws://{}", cluster.nodes[0].client)]);
+        let status = load.arg("--key").arg(cluster.keys().join("token.pk8")).status();
         match status.map(|status| status.code()) {
             // 6: it was late against its own schedule, on a machine that does other things. Nobody asks for its speed.
             Ok(Some(0 | 6)) => Ok(()),
@@ -97,49 +104,50 @@ impl Run {
         }
     }
 
-    fn cycle(&mut self, number: usize, rng: &mut Rng) -> Result<()> {
+    fn cycle(&mut self, cluster: &mut Cluster, disks: &Disks) -> Result<()> {
+        let number = self.cycles.len();
         let kind = (number + self.seed as usize) % KINDS.len();
         let plan = Plan { pairs: 1_000, messages: self.messages, rate: RATE, copies: (1, 2) };
-        let mut load = Load::start_with(&self.loadgen, &self.cluster, &plan, &["--body", "4096"])?;
+        let mut load = Load::start_with(&self.loadgen, cluster, &plan, &["--body", "4096"])?;
         thread::sleep(Duration::from_secs(1));
-        let leader = self.cluster.first_leader();
+        let leader = cluster.first_leader();
         let victims: Vec<usize> = match kind {
             0 => vec![leader],
-            1 => vec![(leader + 1 + rng.below(NODES as u64 - 1) as usize) % NODES],
+            1 => vec![(leader + 1 + self.rng.below(NODES as u64 - 1) as usize) % NODES],
             _ => (0..NODES).collect(),
         };
         let full_ms = unix_ms();
         for victim in &victims {
-            self.disks.fill(*victim)?;
+            disks.fill(*victim)?;
         }
         let refused = wait("clients are refused", REFUSED_MAX, || {
-            victims.iter().all(|victim| self.cluster.refuses(*victim))
+            victims.iter().all(|victim| cluster.refuses(*victim))
         });
         load.timeline.watch(unix_ms() + 1);
         let acks = load.timeline.acks();
         let takeover = Duration::from_millis(TAKEOVER_MAX_MS);
-        let mut ends = self.supervise(takeover, |_| false)?;
+        let mut ends = supervise(cluster, takeover, |_| false)?;
         let silent = load.timeline.silent();
         if kind != 2 && !silent.is_empty() {
-            self.explain(&silent);
+            explain(cluster, &silent);
         }
-        ends.extend(self.supervise(self.full - takeover, |_| false)?);
+        ends.extend(supervise(cluster, self.full - takeover, |_| false)?);
         let while_full = load.timeline.back_ms().map(|back| back.saturating_sub(full_ms));
         // A majority has space unless all are full: then what counts is that nothing wrong is acknowledged.
         let takeover_ok = kind == 2 || while_full.is_some_and(|ms| ms <= TAKEOVER_MAX_MS);
         let acked = load.timeline.acks() - acks;
-        let reads_ok = self.reads();
+        let reads_ok = self.reads(cluster);
         for victim in &victims {
-            self.disks.free(*victim)?;
+            disks.free(*victim)?;
         }
         let free_ms = unix_ms();
         load.timeline.watch(free_ms + 1);
-        self.supervise(Duration::from_millis(BACK_MAX_MS), |_| load.timeline.back_ms().is_some())?;
+        supervise(cluster, Duration::from_millis(BACK_MAX_MS), |_| load.timeline.back_ms().is_some())?;
         let back = load.timeline.back_ms().map(|back| back.saturating_sub(free_ms));
         let back_ok = back.is_some_and(|ms| ms <= BACK_MAX_MS);
-        self.supervise(Duration::from_secs(30), |cluster| cluster.is_whole())?;
+        supervise(cluster, Duration::from_secs(30), |cluster| cluster.is_whole())?;
         // A flush that failed while the disk was full may end its node only now.
-        let late = self.supervise(END_MAX, |_| !load.is_running())?;
+        let late = supervise(cluster, END_MAX, |_| !load.is_running())?;
         let verdict = load.finish()?;
         let checks = [
             ("refused", refused.as_ref().is_ok_and(|took| *took <= REFUSED_MAX)),
@@ -165,38 +173,33 @@ impl Run {
         Ok(())
     }
 
-    /// Prints what the nodes say of shards that take no writes.
-    fn explain(&self, shards: &[usize]) {
-        for node in 0..NODES {
-            let Some(status) = self.cluster.status(node) else { continue };
-            let router = &status["router"];
-            let seen = |shard: &usize| format!("{shard}: {}", router["shard_leader_term_applied"][*shard]);
-            let seen: Vec<_> = shards.iter().map(seen).collect();
-            println!(
-                "chaos: node {}: {} BUSY, {} elections; leader, term, applied of silent shards: {}",
-                node + 1,
-                router["busy"],
-                router["store"]["elections"],
-                seen.join(", ")
-            );
-        }
-    }
-
-    /// Starts ended nodes again, as a supervisor would, until it is done or time is up; how each ended node ended.
-    fn supervise(&mut self, most: Duration, done: impl FnMut(&Cluster) -> bool) -> Result<Vec<String>> {
-        supervise(&mut self.cluster, most, done)
-    }
-
     /// Whether the history can be read through a node that runs.
-    fn reads(&self) -> bool {
-        (0..NODES).filter(|node| self.cluster.status(*node).is_some()).any(|node| {
+    fn reads(&self, cluster: &Cluster) -> bool {
+        (0..NODES).filter(|node| cluster.status(*node).is_some()).any(|node| {
             let mut command = Command::new(&self.loadgen);
             command
                 .args(["run", "readback", "--quiet", "--pairs", PAIRS, "--run-id", RUN_ID, "--within", "5s"]);
-            command.args(["--target", &format!("ws://{}", self.cluster.nodes[node].client)]);
-            command.arg("--key").arg(self.cluster.keys().join("token.pk8"));
+            command.args(["--target", &format!("ws://{}", cluster.nodes[node].client)]);
+            command.arg("--key").arg(cluster.keys().join("token.pk8"));
             command.output().is_ok_and(|output| output.status.success())
         })
+    }
+}
+
+/// Prints what the nodes say of shards that take no writes.
+fn explain(cluster: &Cluster, shards: &[usize]) {
+    for node in 0..NODES {
+        let Some(status) = cluster.status(node) else { continue };
+        let router = &status["router"];
+        let seen = |shard: &usize| format!("{shard}: {}", router["shard_leader_term_applied"][*shard]);
+        let seen: Vec<_> = shards.iter().map(seen).collect();
+        println!(
+            "chaos: node {}: {} BUSY, {} elections; leader, term, applied of silent shards: {}",
+            node + 1,
+            router["busy"],
+            router["store"]["elections"],
+            seen.join(", ")
+        );
     }
 }
 

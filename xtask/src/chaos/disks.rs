@@ -70,6 +70,8 @@ impl Drop for Disks {
         for mount in &self.mounts {
             // A process that hangs on a frozen disk could not even be killed; fails if it is not frozen.
             let _ = quietly("fsfreeze", &["-u"], mount);
+            // Gone once the last process that uses it is.
+            let _ = quietly("umount", &["-l"], mount);
         }
     }
 }
