@@ -35,6 +35,12 @@ pub struct FaultPlan {
     pub keep_entries: u64,
     /// Segments of the log beyond which nothing is kept for them.
     pub keep_segments: u64,
+    /// Events that a channel keeps; all if `None`.
+    pub keep_events: Option<u64>,
+    /// Whether some nodes begin with an older program and are upgraded one by one, or not at all.
+    pub mixed: bool,
+    /// Mean time between nodes that find their disk nearly full for a while; none if zero.
+    pub full_every: Duration,
     /// Mean time between crashes of any node; none if zero. One in ten stops all nodes at once.
     pub crash_every: Duration,
     /// Mean time between pauses of a node for up to 5 s, after which it catches up; none if zero.
@@ -92,6 +98,9 @@ impl FaultPlan {
             change_every: ms(sometimes(400_000, 50, 1_000)),
             drift_ppm: sometimes(400_000, 10, 50_000) as u32,
             duration: ms(rng.between(3_000, 12_000)),
+            keep_events: rng.chance(400_000).then(|| rng.between(5, 60)),
+            mixed: rng.chance(300_000),
+            full_every: ms(if rng.chance(300_000) { rng.between(300, 4_000) } else { 0 }),
         }
     }
 
@@ -112,6 +121,9 @@ impl FaultPlan {
             view_error: 0,
             keep_entries: u64::MAX,
             keep_segments: u64::MAX,
+            keep_events: None,
+            mixed: false,
+            full_every: Duration::ZERO,
             crash_every: Duration::ZERO,
             pause_every: Duration::ZERO,
             partition_every: Duration::ZERO,
@@ -226,6 +238,16 @@ counts! {
     clock_jumps: "clock jumps",
     /// Nodes whose clocks drifted.
     drifting: "drifting clocks",
+    /// Nodes that began with a program of the version before.
+    old_programs: "older programs",
+    /// Nodes whose program was replaced by the newer one.
+    upgrades: "upgrades",
+    /// Holds set or lifted.
+    holds: "holds",
+    /// Commands that retention proposed.
+    retentions: "floors proposed",
+    /// Disks that were nearly full for a while.
+    full_disks: "full disks",
 }
 
 impl FaultCounts {
@@ -248,6 +270,7 @@ impl FaultCounts {
             self.suspects,
             self.released,
             self.joint_changes,
+            self.retentions,
         ];
         let all: u64 = self.named().iter().map(|(_, count)| count).sum();
         all - consequences.iter().sum::<u64>()

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use throng_base::{Instant, Rng};
 use throng_gateway_core::{Gateway, GatewayConfig};
+use throng_router_core::entry::{FIRST_VERSION, VERSION};
 use throng_router_core::machines::copies;
 use throng_router_core::meta::{JoinId, Registration, Versions};
 use throng_router_core::{Router, RouterConfig, applied};
@@ -18,6 +19,9 @@ use crate::faults::FaultPlan;
 
 /// Unix time at the start of every run.
 const WALL_START_MS: u64 = 1_800_000_000_000;
+
+/// How often a leader looks at the next few channels.
+const RETENTION_PAUSE: core::time::Duration = core::time::Duration::from_millis(50);
 
 const MILLION: u64 = 1_000_000;
 
@@ -75,6 +79,8 @@ pub(crate) struct Node {
     pub(crate) pressed_until: Instant,
     /// Its log is damaged: it refuses to start.
     pub(crate) is_refused: bool,
+    /// The newest version of the replicated machines that its program knows.
+    pub(crate) speaks: u8,
 }
 
 impl Node {
@@ -93,6 +99,7 @@ impl Node {
             offers: BTreeMap::new(),
             pressed_until: Instant::ZERO,
             is_refused: false,
+            speaks: VERSION,
         }
     }
 
@@ -148,9 +155,13 @@ impl Node {
         let log = Box::new(self.disk.log.reader());
         let store = Store::new(config, seed, local, groups, log).map_err(|error| error.to_string())?;
         let mut config = RouterConfig::new(self.id, shards, Epoch(1));
-        config.me = Some(registration(self.id));
+        config.me = Some(registration(self.id, self.speaks));
         if is_founder {
-            config.founders = founders.iter().map(|id| (*id, registration(*id))).collect();
+            config.founders = founders.iter().map(|id| (*id, registration(*id, FIRST_VERSION))).collect();
+        }
+        if let Some(events) = plan.keep_events {
+            config.retention.group.max_events = Some(events);
+            config.retention_pause = RETENTION_PAUSE;
         }
         config.flush_age = core::time::Duration::from_millis(rng.between(20, 1_000));
         let wall = self.wall_ms(now);
@@ -167,7 +178,7 @@ impl Node {
 }
 
 /// What a node says of itself to the metadata group.
-pub(crate) fn registration(id: NodeId) -> Registration {
+pub(crate) fn registration(id: NodeId, newest: u8) -> Registration {
     Registration {
         join: JoinId([id.0 as u8; 16]),
         peer: ([127, 0, 0, 1], id.0 as u16).into(),
@@ -175,6 +186,6 @@ pub(crate) fn registration(id: NodeId) -> Registration {
         ops: None,
         zone: String::new(),
         certificate: String::new(),
-        speaks: Versions { oldest: 1, newest: throng_router_core::entry::VERSION },
+        speaks: Versions { oldest: FIRST_VERSION, newest },
     }
 }

@@ -10,6 +10,7 @@ mod reading;
 mod rows;
 mod trace;
 mod trouble;
+mod upkeep;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,6 +147,10 @@ pub(crate) enum Event {
     Cut,
     Jump,
     Change,
+    Upgrade { node: usize },
+    Hold,
+    Full,
+    Space { node: usize, life: u32 },
     Die { node: usize, life: u32 },
     EndFaults,
 }
@@ -260,7 +265,7 @@ impl World {
             sessions: vec![BTreeMap::new(); nodes],
             channels: Vec::new(),
             guests: Vec::new(),
-            model: Model::default(),
+            model: Model::new(scenario.plan.keep_events),
             faults: FaultCounts::default(),
             calm: false,
             down: BTreeSet::new(),
@@ -272,6 +277,7 @@ impl World {
     }
 
     fn begin(&mut self) {
+        self.draw_versions();
         for node in 0..self.nodes.len() {
             self.start_node(node);
         }
@@ -332,6 +338,10 @@ impl World {
             Event::Cut => self.cut_somebody(),
             Event::Jump => self.jump_somebody(),
             Event::Change => self.change_somebody(),
+            Event::Upgrade { node } => self.upgrade(node),
+            Event::Hold => self.hold_something(),
+            Event::Full => self.fill_some_disk(),
+            Event::Space { node, life } => self.press(node, life, false),
             Event::Die { node, life } => self.die(node, life),
             Event::EndFaults => self.end_faults(),
         }

@@ -53,6 +53,10 @@ pub struct Model {
     removed: BTreeMap<(usize, usize), u64>,
     /// By (client, channel): where the log says that the member was added last.
     joined: BTreeMap<(usize, usize), u64>,
+    /// Events that a channel keeps at least; all if `None`.
+    keep: Option<u64>,
+    /// By channel: the highest floor that anybody was told; what lies below it is gone.
+    floors: BTreeMap<usize, u64>,
     /// By (client, request).
     queries: BTreeMap<(usize, u64), Query>,
     history: History,
@@ -61,6 +65,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// A model of channels that keep at least so many of their newest events, or all.
+    pub fn new(keep: Option<u64>) -> Self {
+        Self { keep, ..Self::default() }
+    }
+
     fn broken(&mut self, text: String) {
         // One is enough to fail; a few help to understand.
         if self.violations.len() < 20 {
@@ -154,11 +163,23 @@ impl Model {
         *known = (*known).max(head);
     }
 
-    /// A client's feed starts over after a RESET, which never happens without a restore.
-    pub fn reset(&mut self, client: usize, channel: usize) {
-        self.broken(format!(
-            "C5: client {client} was told to reset channel {channel} although nothing was restored"
-        ));
+    /// A client's feed starts over at `floor`, which happens where retention has deleted what it would continue with, and
+    /// never takes more than it may; or to somebody who is, perhaps, no member any more.
+    pub fn reset(&mut self, client: usize, channel: usize, floor: u64, head: u64, may_end: bool) {
+        match self.keep {
+            // Who was removed is told no more than the end that it may see.
+            Some(keep) if !may_end && floor > 1 && floor + keep > head + 1 => self.broken(format!(
+                "C5: client {client}: channel {channel} begins at #{floor} and ends at #{head}, {keep} events are to be kept"
+            )),
+            None if !may_end => self.broken(format!(
+                "C5: client {client} was told to reset channel {channel} although nothing was restored or deleted"
+            )),
+            _ => {}
+        }
+        let known = self.floors.entry(channel).or_default();
+        *known = (*known).max(floor);
+        self.feeds.insert((client, channel), floor.saturating_sub(1));
+        self.tell(channel, head);
     }
 
     /// A send ended in a final refusal, which the workload never provokes.
@@ -255,6 +276,8 @@ impl Model {
             match (sent.acked, places) {
                 (Some(seq), [at]) if seq == *at => {}
                 (None, [] | [_]) => {}
+                // Nobody was shown it before retention deleted it.
+                (Some(seq), []) if self.floors.get(&sent.channel).is_some_and(|floor| seq < *floor) => {}
                 (Some(seq), places) => {
                     problems.push(format!("C2: {text} was acknowledged as #{seq}, found at {places:?}"));
                 }

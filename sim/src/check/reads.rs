@@ -83,8 +83,8 @@ impl Model {
     /// The answer: the cursor cannot be continued.
     pub fn read_reset(&mut self, client: usize, request: u64) {
         let Some(query) = self.queries.remove(&(client, request)) else { return };
-        if !query.foreign && query.member {
-            self.reset(client, query.channel);
+        if !query.foreign && query.member && self.keep.is_none() {
+            self.broken(format!("C5: client {client}'s cursor in channel {} was refused", query.channel));
         }
     }
 

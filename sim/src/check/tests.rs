@@ -15,7 +15,7 @@ fn page(m: &mut Model, request: u64, head: u64, bodies: &[&[u8]]) {
 }
 
 /// `a` is sent by client 0 as its first; most cases go wrong from there.
-const CASES: [Case; 24] = [
+const CASES: [Case; 27] = [
     ("lost", "C2", |m| m.acked(b"a", 1)),
     ("gap", "C1/C4", |m| m.delivered(0, 0, 2, 1, b"a")),
     ("double delivery", "C1/C4", |m| {
@@ -64,7 +64,21 @@ const CASES: [Case; 24] = [
     }),
     ("unanswered", "liveness", |_| {}),
     ("refused", "refused", |m| m.refused(b"a", "CONFLICT")),
-    ("reset without a restore", "C5", |m| m.reset(0, 0)),
+    ("reset without a restore", "C5", |m| m.reset(0, 0, 1, 0, false)),
+    ("more deleted than retention may", "C5", |m| {
+        m.keep = Some(3);
+        m.reset(0, 0, 4, 5, false);
+    }),
+    ("skipped behind a floor", "C4", |m| {
+        m.keep = Some(3);
+        m.reset(0, 0, 4, 6, false);
+        m.delivered(0, 0, 5, 1, b"a");
+    }),
+    ("gone above the floor", "C2", |m| {
+        m.keep = Some(1);
+        m.reset(0, 0, 4, 6, false);
+        m.acked(b"a", 4);
+    }),
     ("out of order", "order", |m| {
         m.acked(b"a", 2);
         m.sent(0, 0, b"later");
@@ -147,6 +161,21 @@ fn the_same_histories_without_their_fault_pass() {
     model.asked(3, 4, Query { member: false, ..query(Freshness::Linearizable) });
     model.read(3, 4, 2, &[(1, 1, b"joined".to_vec()), (2, 1, b"a".to_vec())]);
     model.inbox(0, 0, 3);
+    model.finish(&[(0, 0)]);
+    assert_eq!(model.violations, Vec::<String>::new());
+}
+
+#[test]
+fn what_retention_may_delete_is_not_missed() {
+    let mut model = Model::new(Some(2));
+    model.sent(0, 0, b"a");
+    model.acked(b"a", 1);
+    model.reset(0, 0, 3, 4, false);
+    model.delivered(0, 0, 3, 1, b"x");
+    model.delivered(0, 0, 4, 1, b"y");
+    model.asked(0, 1, query(Freshness::Stale));
+    model.read_reset(0, 1);
+    model.inbox(0, 0, 4);
     model.finish(&[(0, 0)]);
     assert_eq!(model.violations, Vec::<String>::new());
 }

@@ -44,7 +44,10 @@ impl World {
             0 => {
                 let spares: Vec<NodeId> = ids[self.scenario.nodes..].to_vec();
                 let id = self.pick(&spares)?;
-                MetaCommand::Register { number: Some(id), node: registration(id) }
+                MetaCommand::Register {
+                    number: Some(id),
+                    node: registration(id, self.nodes[id.0 as usize - 1].speaks),
+                }
             }
             // With a third of the replicas on damaged disks at most, as everywhere.
             1 => MetaCommand::Balance { replicas: 3 },
@@ -81,7 +84,7 @@ impl World {
     }
 
     /// The node that serves a group.
-    fn server_of(&self, shard: ShardId) -> Option<usize> {
+    pub(crate) fn server_of(&self, shard: ShardId) -> Option<usize> {
         let serves = |node: &crate::node::Node| {
             node.process.as_ref().is_some_and(|process| process.router.store().is_serving(shard))
         };

@@ -294,9 +294,9 @@ impl World {
                 let text = format!("client {actor}'s subscription of {channel} ended with {code}");
                 self.model.violations.push(text);
             }
-            ClientEvent::Reset { channel, .. } if !self.may_end(actor, channel) => {
-                let number = self.number_of(channel);
-                self.model.reset(actor, number);
+            ClientEvent::Reset { channel, floor, head, .. } => {
+                let (number, may_end) = (self.number_of(channel), self.may_end(actor, channel));
+                self.model.reset(actor, number, floor.0, head.0, may_end);
             }
             ClientEvent::Answered { request, result } => self.answered(actor, request, result),
             ClientEvent::Inbox(entry) => self.inbox(actor, entry.channel, entry.head.0),
@@ -314,7 +314,6 @@ impl World {
             | ClientEvent::Disconnected { .. }
             | ClientEvent::Subscribed { .. }
             | ClientEvent::SubscriptionEnded { .. }
-            | ClientEvent::Reset { .. }
             | ClientEvent::ServerError { .. } => {}
         }
     }

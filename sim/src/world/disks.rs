@@ -23,6 +23,7 @@ const WATCH_LOG_EVERY: Duration = Duration::from_millis(500);
 impl World {
     /// The node wants a group commit on its disk.
     pub(crate) fn persist(&mut self, node: usize, token: PersistToken, records: Vec<Record>) {
+        self.check_versions(node, &records);
         let begun = self.nodes[node].disk.log.submit(token, records);
         if begun {
             self.write_begins(node);
@@ -287,6 +288,7 @@ impl World {
             self.faults.snapshots_restored += stats.snapshots_taken;
             self.faults.suspects += stats.suspects;
             self.faults.released += stats.released;
+            self.faults.retentions += process.router.stats().retentions;
         }
     }
 }

@@ -45,7 +45,8 @@ impl World {
                 process.router.flush_now(now);
             }
             self.pump_node(node);
-            for shard in (0..self.scenario.shards).map(ShardId) {
+            // The number behind the last is the metadata's.
+            for shard in (0..=self.scenario.shards).map(ShardId) {
                 let Some(process) = &mut self.nodes[node].process else { continue };
                 let replica = process.router.machines().replica(shard);
                 if replica == NO_REPLICA {

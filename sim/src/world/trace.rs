@@ -72,6 +72,10 @@ impl Trace {
             Event::Jump => (23, 0, 0),
             Event::EndFaults => (24, 0, 0),
             Event::Change => (31, 0, 0),
+            Event::Upgrade { node } => (33, *node as u64, 0),
+            Event::Hold => (34, 0, 0),
+            Event::Full => (35, 0, 0),
+            Event::Space { node, life } => (36, *node as u64, u64::from(*life)),
             Event::Die { node, life } => (32, *node as u64, u64::from(*life)),
             Event::Read { actor } => (25, *actor as u64, 0),
             Event::Visit { number } => (26, *number as u64, 0),
@@ -114,7 +118,7 @@ impl Trace {
     }
 }
 
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 37] = [
     "node timer",
     "actor timer",
     "written",
@@ -148,6 +152,10 @@ const KINDS: [&str; 33] = [
     "view read",
     "change",
     "die",
+    "upgrade",
+    "hold",
+    "full",
+    "space",
 ];
 
 /// Where two traces part: the place and the two lines there, each `None` where its trace has ended.

@@ -17,6 +17,8 @@ impl World {
         self.next_trouble(plan.cut_every, Event::Cut);
         self.next_trouble(plan.jump_every, Event::Jump);
         self.next_trouble(plan.change_every, Event::Change);
+        self.next_trouble(plan.full_every, Event::Full);
+        self.schedule_holds();
     }
 
     pub(crate) fn next_trouble(&mut self, mean: Duration, event: Event) {
@@ -36,7 +38,7 @@ impl World {
     }
 
     /// A random node that runs.
-    fn somebody(&mut self) -> Option<usize> {
+    pub(crate) fn somebody(&mut self) -> Option<usize> {
         let up: Vec<usize> =
             (0..self.nodes.len()).filter(|node| self.nodes[*node].process.is_some()).collect();
         (!up.is_empty()).then(|| up[self.rng.below(up.len() as u64) as usize])
