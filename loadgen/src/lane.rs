@@ -117,7 +117,8 @@ pub(crate) struct Lane {
     pub(crate) handed: u64,
     /// Like the machine's window: entries leave from the front only.
     flight: VecDeque<Flight>,
-    /// Ids by counter, ascending; kept only by a lane that repeats sends.
+    /// Ids by counter, ascending: a send may be answered more than once without a copy too, when the client repeated it
+    /// because the first answer took long.
     ids: Vec<ClientMsgId>,
     owed: VecDeque<Owed>,
     /// The number each send got, by counter; 0 = none yet.
@@ -154,11 +155,7 @@ impl Lane {
         self.seqs.push(0);
         let sent = (self.flight.len() < INFLIGHT_PER_CHANNEL_MAX).then_some(now);
         let body = if copies.all > 0 { body } else { Bytes::new() };
-        if copies.all > 0 || !self.ids.is_empty() {
-            // Earlier sends that were not repeated are never asked about; any id below this one keeps the order.
-            self.ids.resize(counter as usize, ClientMsgId(0));
-            self.ids.push(id);
-        }
+        self.ids.push(id);
         self.flight.push_back(Flight { id, counter, intended, sent, is_acked: false, body, copies });
     }
 
@@ -285,6 +282,11 @@ mod tests {
             assert!(lane.acked(Instant::ZERO, ClientMsgId(n), Seq(n)).is_some());
         };
         send(&mut lane, 1, 0);
+        assert_eq!(
+            lane.copy_answered(ClientMsgId(1), Seq(1)),
+            Some(true),
+            "the client repeated it by itself"
+        );
         send(&mut lane, 2, 3);
         assert_eq!(lane.copy_answered(ClientMsgId(2), Seq(2)), Some(true));
         assert_eq!(lane.copy_answered(ClientMsgId(2), Seq(3)), Some(false));
