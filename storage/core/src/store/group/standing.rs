@@ -60,6 +60,10 @@ impl Group {
         }
         guard::check_fields(message, kind)?;
         self.testify(message, to, kind);
+        if self.was_mine(to) && self.is_stranger(PeerId(message.from)) {
+            // It knows this node under an id from before this one left and came back.
+            self.say_gone(message, kind);
+        }
         // Whoever leads has applied the entry that added this replica; nobody else can know the id.
         let leads =
             matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot);
@@ -73,6 +77,11 @@ impl Group {
     /// Whether an id can be a replica that this node got after the one it knows of.
     pub(super) fn is_newer(&self, peer: PeerId) -> bool {
         peer.node() == self.kit.config.node && peer.incarnation() > self.members.peer().incarnation()
+    }
+
+    /// Whether an id was a replica of this node before the one that it has.
+    fn was_mine(&self, peer: PeerId) -> bool {
+        peer.node() == self.kit.config.node && peer.incarnation() < self.members.peer().incarnation()
     }
 
     /// Whether a replica is no member, as far as is applied here. An id says where in the log it was added, so what

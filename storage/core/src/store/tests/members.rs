@@ -151,6 +151,28 @@ fn a_dead_node_is_replaced_under_traffic() {
     assert!(world.nodes[dead].disk.group(SHARD).entries.is_empty(), "it was told that it is gone");
 }
 
+/// Those that it knows have gone as well, and one of them is back as somebody else: to that one it is a stranger.
+#[test]
+fn a_dead_node_is_told_by_one_that_left_and_came_back() {
+    let mut world = world(3, 5, 6);
+    let leader = world.serving(SHARD).expect("somebody leads");
+    let [dead, gone, back] = [1, 2, 3].map(|n| (leader + n) % 3);
+    world.crash(dead);
+    add(&mut world, 3);
+    add(&mut world, 4);
+    for node in [dead, gone, back] {
+        let peer = peer(&world, node);
+        change(&mut world, vec![ConfStep::Remove(peer)]);
+        settles(&mut world);
+    }
+    add(&mut world, back);
+    settles(&mut world);
+    world.start(dead);
+    world.run(5 * SECOND);
+    assert!(world.nodes[dead].disk.group(SHARD).entries.is_empty(), "it was told that it is gone");
+    settles(&mut world);
+}
+
 #[test]
 fn who_comes_back_is_somebody_else_and_old_messages_do_nothing() {
     let mut world = world(3, 3, 4);
