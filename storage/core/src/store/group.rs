@@ -544,6 +544,7 @@ impl Group {
             // They may tell of anything up to this Ready, so they wait for all of them.
             match self.outstanding {
                 _ if is_planted(Bug::HardStateAfterSend) => turn.outbox.add(self.shard, message),
+                _ if self.is_sign_of_life(&message) => turn.outbox.add(self.shard, message),
                 0 => turn.outbox.add(self.shard, message),
                 _ => turn.persists.hold(self.last_token, self.shard, message),
             }
@@ -557,6 +558,15 @@ impl Group {
             self.raw.on_persist_ready(self.last_number);
         }
         self.touched();
+    }
+
+    /// Whether a message says no more than that this replica follows a leader in a term that is durable here. It says
+    /// nothing of entries, so it need not wait for them: a leader whose followers are busy with their disks for longer
+    /// than an election takes would depose itself (raft counts who has answered), and no election is quicker than that.
+    fn is_sign_of_life(&self, message: &Message) -> bool {
+        message.get_msg_type() == MessageType::MsgHeartbeatResponse
+            && self.term_number.is_none()
+            && !self.is_resetting()
     }
 
     /// Puts what must be durable into the open group commit, and what raft will read into memory. If only the commit
