@@ -1,6 +1,6 @@
 //! Changes of the groups' members: replicas that come, are given votes, lose them, go, one at a time or several at once.
 
-use throng_router_core::meta::MetaCommand;
+use throng_router_core::meta::{Meta, MetaCommand, NodeState};
 use throng_storage_core::entry::{Conf, PeerId};
 use throng_storage_core::store::ConfStep;
 use throng_wire::{NodeId, ShardId};
@@ -41,7 +41,7 @@ impl World {
     fn draw_command(&mut self) -> Option<MetaCommand> {
         let ids = self.ids.clone();
         Some(match self.rng.below(5) {
-            0 => {
+            0 | 4 => {
                 let spares: Vec<NodeId> = ids[self.scenario.nodes..].to_vec();
                 let id = self.pick(&spares)?;
                 MetaCommand::Register {
@@ -73,7 +73,11 @@ impl World {
         let (now, life) = (self.nodes[node].local(self.now), self.nodes[node].life);
         let Some(process) = self.process(node, life) else { return };
         let conf = process.router.store().conf(shard);
-        let Some(steps) = self.draw_change(&conf) else { return };
+        // A node that is no member knows nothing of the others: leading a shard, it could not even give it back.
+        let nodes = process.router.machines().meta().into_iter().flat_map(Meta::members);
+        let active =
+            nodes.filter(|node| node.state == NodeState::Active).map(|node| node.id.0 as usize - 1).collect();
+        let Some(steps) = self.draw_change(&conf, active) else { return };
         let joint = steps.len() > 1;
         let Some(process) = self.process(node, life) else { return };
         if process.router.propose_conf(now, shard, steps).is_ok() {
@@ -109,10 +113,9 @@ impl World {
         Ok((0..self.nodes.len()).filter(|node| conf.members().any(|peer| place(peer) == *node)).collect())
     }
 
-    /// A change that leaves a majority on disks that are sound.
-    fn draw_change(&mut self, conf: &Conf) -> Option<Vec<ConfStep>> {
-        let is_free = |node: &usize| conf.members().all(|peer| place(peer) != *node);
-        let free: Vec<usize> = (0..self.nodes.len()).filter(is_free).collect();
+    /// A change that leaves a majority on disks that are sound; who comes is one of `free`.
+    fn draw_change(&mut self, conf: &Conf, mut free: Vec<usize>) -> Option<Vec<ConfStep>> {
+        free.retain(|node| conf.members().all(|peer| place(peer) != *node));
         let newcomer = self.pick(&free).map(|node| ConfStep::AddLearner(self.ids[node]));
         let newcomer = newcomer.filter(|_| conf.members().count() < MEMBERS_MAX);
         let (learner, voter) = (self.pick(&conf.learners), self.pick(&conf.voters)?);
