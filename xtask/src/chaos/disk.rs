@@ -18,7 +18,7 @@ use crate::Result;
 use crate::tally::Tally;
 
 /// How long a disk stays full, and the load's schedule in seconds: by night, and in the short form.
-const LONG: (Duration, u64) = (Duration::from_secs(12), 45);
+const LONG: (Duration, u64) = (Duration::from_secs(12), 32);
 const SHORT: (Duration, u64) = (Duration::from_secs(8), 24);
 
 /// Clients that write at a node whose disk is full are refused within this.
