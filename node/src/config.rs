@@ -53,6 +53,7 @@ struct LimitsSection {
     body_max: Option<usize>,
     sessions_max: Option<u32>,
     heartbeat_ms: Option<u32>,
+    background_mb_per_second: Option<u64>,
 }
 
 /// What `throng config` prints: every setting with its default.
@@ -83,6 +84,8 @@ pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults
 #body_max = 65536                  # bytes of a message body, at most 1048576
 #sessions_max = 1000000            # sessions per gateway loop
 #heartbeat_ms = 5000               # a client says something at least this often
+#background_mb_per_second = 80     # megabytes that flushes and compactions write; 40 per gateway loop by default,
+                                   # 0 = no limit
 
 # What goes by itself, by the class of a channel (direct, group, open): events older than the age ("30d", "12h", "5m",
 # "90s"; "0" = no limit) and those above the count (0 = no limit) are deleted for good, on all replicas. The same on all
@@ -102,6 +105,13 @@ pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults
 #every_hours = 168                 # between two full scrubs; 0 = only when `throng verify` asks
 #mb_per_second = 20                # megabytes read per second
 "#;
+
+/// What flushes and compactions may write, bytes a second for each gateway loop, that is for each core of the node: three
+/// times what a core's share of messages of 128 bytes takes in the state (decision 0030).
+const BACKGROUND_BYTES_PER_LOOP: u64 = 40_000_000;
+
+/// With less, a flush of 32 MiB takes longer than writers may wait.
+const BACKGROUND_BYTES_MIN: u64 = 4_000_000;
 
 /// The resolved configuration.
 #[derive(Clone, Debug)]
@@ -130,6 +140,8 @@ pub(crate) struct Config {
     pub(crate) peer_tls: Option<PeerTlsFiles>,
     /// Gateway loops.
     pub(crate) loops: usize,
+    /// What flushes and compactions of the state may write, bytes a second; `None` for no limit.
+    pub(crate) background_bytes_per_second: Option<u64>,
     /// This node.
     pub(crate) node: NodeId,
     /// Whether its number was given; otherwise a node that joins takes the one it gets.
@@ -170,6 +182,7 @@ impl Config {
         let (gateway, router) = roles(args.role.as_deref(), file.roles.as_deref())?;
         let number = args.node_id.or(file.cluster.node_id);
         let node = NodeId(number.unwrap_or(1));
+        let loops = args.loops.or(file.loops).unwrap_or_else(cores);
         let config = Self {
             listen: args.listen.or(file.listen).unwrap_or_else(|| loopback(4400)),
             peer_listen: args.peer_listen.or(file.peer_listen).unwrap_or_else(|| loopback(4401)),
@@ -184,7 +197,7 @@ impl Config {
                 args.peer_key.clone().or(file.peer_key),
                 args.peer_ca.clone().or(file.peer_ca),
             ])?,
-            loops: args.loops.or(file.loops).unwrap_or_else(cores),
+            loops,
             node,
             is_numbered: number.is_some(),
             zone: args.zone.clone().or(file.zone).unwrap_or_default(),
@@ -199,6 +212,11 @@ impl Config {
             body_max: file.limits.body_max.unwrap_or(limits::BODY_MAX_DEFAULT),
             sessions_max: file.limits.sessions_max.unwrap_or(1_000_000),
             heartbeat_ms: file.limits.heartbeat_ms.unwrap_or(5_000),
+            background_bytes_per_second: match file.limits.background_mb_per_second {
+                None => Some(loops as u64 * BACKGROUND_BYTES_PER_LOOP),
+                Some(0) => None,
+                Some(megabytes) => Some(megabytes.saturating_mul(1_000_000)),
+            },
             retention: file.retention.resolve()?,
             scrub: file.scrub.resolve()?,
             ready_file: args.ready_file.clone(),
@@ -255,6 +273,9 @@ impl Config {
         }
         if self.loops == 0 || self.loops > 256 {
             return refuse("loops must lie between 1 and 256".into());
+        }
+        if self.background_bytes_per_second.is_some_and(|bytes| bytes < BACKGROUND_BYTES_MIN) {
+            return refuse("limits.background_mb_per_second must be 0 or at least 4".into());
         }
         if self.heartbeat_ms < 100 {
             return refuse("limits.heartbeat_ms must be at least 100".into());
@@ -462,6 +483,7 @@ mod tests {
                 "peer_cert, peer_key and peer_ca go together",
             ),
             ("--loops 0", "", "loops must lie between"),
+            ("", "[limits]\nbackground_mb_per_second = 3", "limits.background_mb_per_second must be 0 or"),
         ];
         for (flags, file, expected) in cases {
             let said = resolve(flags, file).expect_err(expected);

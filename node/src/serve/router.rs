@@ -299,6 +299,7 @@ fn open_options(
     let shards = config.shards.or(found.map(|format| format.shards));
     let shards = shards.or(enrolled.map(|enrolled| enrolled.facts.shards)).unwrap_or(SHARDS_DEFAULT);
     let mut options = OpenOptions::new(cluster, config.node, shards);
+    options.state.background_bytes_per_second = config.background_bytes_per_second;
     if let Some(enrolled) = enrolled {
         // The groups begin elsewhere; who their first members were is of no use to a node that gets snapshots.
         options.founders = enrolled.peers.iter().map(|(node, _)| *node).take(1).collect();

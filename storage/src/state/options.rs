@@ -22,7 +22,7 @@ pub struct StateConfig {
     /// and from which it stops them.
     pub level0_stop_files: u32,
     /// Bytes a second that flushes and compactions together may write; `None` for no limit.
-    pub background_bytes_per_second: Option<u32>,
+    pub background_bytes_per_second: Option<u64>,
 }
 
 impl Default for StateConfig {
@@ -70,7 +70,8 @@ pub(super) fn database(create: bool, config: &StateConfig) -> Result<Options, St
     options.set_max_log_file_size(4 << 20);
     options.set_keep_log_file_num(2);
     if let Some(bytes) = config.background_bytes_per_second {
-        options.set_ratelimiter(i64::from(bytes), 100_000, 10);
+        // What was granted in a tenth of a second leaves in one burst, so that long it may keep a commit waiting.
+        options.set_ratelimiter(i64::try_from(bytes).unwrap_or(i64::MAX), 100_000, 10);
     }
     Ok(options)
 }
