@@ -1,6 +1,6 @@
 //! Holds, moves of leaderships and acquittals: what a node does for an operator.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use crossbeam_channel::bounded;
@@ -17,6 +17,11 @@ use crate::status;
 
 /// How long a command may take to be applied.
 const OPERATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a hold waits for the nodes of a cluster that has just begun to say which versions they speak,
+const VERSION_WAIT: Duration = Duration::from_secs(2);
+/// and how often it asks meanwhile.
+const VERSION_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// `throng hold`: asks the nodes one after the other until the leader has done it.
 ///
@@ -62,7 +67,16 @@ pub(super) fn answer_hold(care: &Care, body: &str) -> Said {
         "off" => false,
         _ => return Err(usage()),
     };
-    operate(care, Operation::Hold { channel, is_held })?;
+    let until = Instant::now() + VERSION_WAIT;
+    loop {
+        match operate(care, Operation::Hold { channel, is_held }) {
+            Err((StatusCode::CONFLICT, _)) if Instant::now() < until => {
+                std::thread::sleep(VERSION_LOOK_EVERY)
+            }
+            Err(refusal) => return Err(refusal),
+            Ok(()) => break,
+        }
+    }
     Ok(match is_held {
         true => format!("{channel} is held: nothing in it is deleted\n"),
         false => format!("{channel} is no longer held\n"),
