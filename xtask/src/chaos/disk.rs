@@ -18,7 +18,7 @@ use crate::Result;
 use crate::tally::Tally;
 
 /// How long a disk stays full, and the load's schedule in seconds: by night, and in the short form.
-const LONG: (Duration, u64) = (Duration::from_secs(12), 32);
+const LONG: (Duration, u64) = (Duration::from_secs(12), 40);
 const SHORT: (Duration, u64) = (Duration::from_secs(8), 24);
 
 /// Clients that write at a node whose disk is full are refused within this.
@@ -131,12 +131,14 @@ impl Run {
         if kind != 2 && !silent.is_empty() {
             explain(cluster, &silent);
         }
-        ends.extend(supervise(cluster, self.full - takeover, |_| false)?);
+        let (left, begin) = (self.full - takeover, Instant::now());
+        let reads_ok = self.reads(cluster);
+        let reads_ms = begin.elapsed().as_millis() as u64;
+        ends.extend(supervise(cluster, left.saturating_sub(begin.elapsed()), |_| false)?);
         let while_full = load.timeline.back_ms().map(|back| back.saturating_sub(full_ms));
         // A majority has space unless all are full: then what counts is that nothing wrong is acknowledged.
         let takeover_ok = kind == 2 || while_full.is_some_and(|ms| ms <= TAKEOVER_MAX_MS);
         let acked = load.timeline.acks() - acks;
-        let reads_ok = self.reads(cluster);
         for victim in &victims {
             disks.free(*victim)?;
         }
@@ -162,13 +164,13 @@ impl Run {
         let failed: Vec<_> = checks.iter().filter(|(_, is_good)| !is_good).map(|(name, _)| name).collect();
         println!(
             "chaos: cycle {:>3}, disk of {} full: refused after {refused:?}, writes at every shard after {while_full:?} ms ({acked} acks), \
-             {ends:?} ended, {late:?} later, back {back:?} ms after space, failed: {failed:?}",
+             history read in {reads_ms} ms, {ends:?} ended, {late:?} later, back {back:?} ms after space, failed: {failed:?}",
             number + 1,
             KINDS[kind],
         );
         self.cycles.push(json!({
             "full": KINDS[kind], "refused_ms": refused.ok().map(|took| took.as_millis() as u64), "writes_while_full_ms": while_full, "acks_while_full": acked,
-            "failed": failed, "ended": ends, "ended_later": late, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
+            "reads_ms": reads_ms, "failed": failed, "ended": ends, "ended_later": late, "back_ms": back, "outcome": verdict.report["outcome"], "checks": verdict.report["checks"],
         }));
         Ok(())
     }
