@@ -110,7 +110,7 @@ pub(crate) const DEFAULT_FILE: &str = r#"# Throng's settings with their defaults
 /// times what a core's share of messages of 128 bytes takes in the state (decision 0030).
 const BACKGROUND_BYTES_PER_LOOP: u64 = 40_000_000;
 
-/// With less, a flush of 32 MiB takes longer than writers may wait.
+/// With less, one flush of 32 MiB takes more than eight seconds.
 const BACKGROUND_BYTES_MIN: u64 = 4_000_000;
 
 /// The resolved configuration.

@@ -70,7 +70,7 @@ pub(super) fn database(create: bool, config: &StateConfig) -> Result<Options, St
     options.set_max_log_file_size(4 << 20);
     options.set_keep_log_file_num(2);
     if let Some(bytes) = config.background_bytes_per_second {
-        // What was granted in a tenth of a second leaves in one burst, so that long it may keep a commit waiting.
+        // Granted every tenth of a second, to flushes first; one time in ten to compactions.
         options.set_ratelimiter(i64::try_from(bytes).unwrap_or(i64::MAX), 100_000, 10);
     }
     Ok(options)
