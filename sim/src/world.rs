@@ -189,6 +189,8 @@ pub struct World {
     pub(crate) down: BTreeSet<usize>,
     /// The node whose disk does more than crash: a minority.
     pub(crate) victim: Option<usize>,
+    /// The hold that was asked for last, by the number of the question and of the channel.
+    asked_hold: Option<(u64, usize)>,
     trace: Trace,
 }
 
@@ -270,6 +272,7 @@ impl World {
             calm: false,
             down: BTreeSet::new(),
             victim,
+            asked_hold: None,
             trace: Trace::new(scenario.watch.clone()),
             scenario,
             rng,

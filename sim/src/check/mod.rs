@@ -57,6 +57,8 @@ pub struct Model {
     keep: Option<u64>,
     /// By channel: the highest floor that anybody was told; what lies below it is gone.
     floors: BTreeMap<usize, u64>,
+    /// By channel that is held, as far as is known: where it begins.
+    held: BTreeMap<usize, u64>,
     /// By (client, request).
     queries: BTreeMap<(usize, u64), Query>,
     history: History,
@@ -166,20 +168,34 @@ impl Model {
     /// A client's feed starts over at `floor`, which happens where retention has deleted what it would continue with, and
     /// never takes more than it may; or to somebody who is, perhaps, no member any more.
     pub fn reset(&mut self, client: usize, channel: usize, floor: u64, head: u64, may_end: bool) {
-        match self.keep {
-            // Who was removed is told no more than the end that it may see.
-            Some(keep) if !may_end && floor > 1 && floor + keep > head + 1 => self.broken(format!(
+        // Who was removed is told no more than the end that it may see.
+        match self.keep.filter(|_| floor > 1) {
+            _ if may_end => {}
+            Some(keep) if floor + keep <= head + 1 => {}
+            Some(keep) => self.broken(format!(
                 "C5: client {client}: channel {channel} begins at #{floor} and ends at #{head}, {keep} events are to be kept"
             )),
-            None if !may_end => self.broken(format!(
+            None => self.broken(format!(
                 "C5: client {client} was told to reset channel {channel} although nothing was restored or deleted"
             )),
-            _ => {}
+        }
+        if let Some(held) = self.held.get(&channel).filter(|held| floor > **held) {
+            let held = *held;
+            self.broken(format!("channel {channel} was held at floor #{held} and begins at #{floor}"));
         }
         let known = self.floors.entry(channel).or_default();
         *known = (*known).max(floor);
         self.feeds.insert((client, channel), floor.saturating_sub(1));
         self.tell(channel, head);
+    }
+
+    /// An operator was told that a channel is held, which began at `floor` then; or asks for something else, so that
+    /// nobody knows from here on (`None`).
+    pub fn held(&mut self, channel: usize, floor: Option<u64>) {
+        match floor {
+            Some(floor) => self.held.insert(channel, floor),
+            None => self.held.remove(&channel),
+        };
     }
 
     /// A send ended in a final refusal, which the workload never provokes.

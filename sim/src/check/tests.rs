@@ -15,7 +15,7 @@ fn page(m: &mut Model, request: u64, head: u64, bodies: &[&[u8]]) {
 }
 
 /// `a` is sent by client 0 as its first; most cases go wrong from there.
-const CASES: [Case; 27] = [
+const CASES: [Case; 29] = [
     ("lost", "C2", |m| m.acked(b"a", 1)),
     ("gap", "C1/C4", |m| m.delivered(0, 0, 2, 1, b"a")),
     ("double delivery", "C1/C4", |m| {
@@ -68,6 +68,15 @@ const CASES: [Case; 27] = [
     ("more deleted than retention may", "C5", |m| {
         m.keep = Some(3);
         m.reset(0, 0, 4, 5, false);
+    }),
+    ("reset where retention deleted nothing", "C5", |m| {
+        m.keep = Some(3);
+        m.reset(0, 0, 1, 9, false);
+    }),
+    ("deleted while held", "held", |m| {
+        m.keep = Some(3);
+        m.held(0, Some(2));
+        m.reset(0, 0, 4, 9, false);
     }),
     ("skipped behind a floor", "C4", |m| {
         m.keep = Some(3);
@@ -170,6 +179,9 @@ fn what_retention_may_delete_is_not_missed() {
     let mut model = Model::new(Some(2));
     model.sent(0, 0, b"a");
     model.acked(b"a", 1);
+    model.held(0, Some(1));
+    model.held(0, None);
+    model.held(0, Some(3));
     model.reset(0, 0, 3, 4, false);
     model.delivered(0, 0, 3, 1, b"x");
     model.delivered(0, 0, 4, 1, b"y");

@@ -111,8 +111,9 @@ impl World {
             RouterOutput::OpenView { view, shard, replica } => self.open_view(node, view, shard, replica),
             RouterOutput::ReadView { view } => self.read_view_soon(node, view),
             RouterOutput::CloseView { view } => self.close_view(node, view),
+            RouterOutput::Operated { ask, result } => self.operated(node, ask, result.is_ok()),
             // Nobody asks.
-            RouterOutput::Operated { .. } | RouterOutput::Checkpoint { .. } => {}
+            RouterOutput::Checkpoint { .. } => {}
             RouterOutput::ToPeer { node: to, message } => self.peer_send(node, to.0 as usize - 1, message),
             RouterOutput::ToGateway { gateway, message } => self.router_to_gateway(node, gateway, message),
             // Links stand between all nodes of a run, and nobody waits for what came of a command.

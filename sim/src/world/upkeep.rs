@@ -76,6 +76,8 @@ impl World {
         if let Some(node) = self.server_of(shard) {
             let (now, life, ask) =
                 (self.nodes[node].local(self.now), self.nodes[node].life, self.rng.next_u64());
+            self.model.held(number, None);
+            self.asked_hold = is_held.then_some((ask, number));
             if let Some(process) = self.process(node, life) {
                 process.router.handle_operation(now, ask, Operation::Hold { channel, is_held });
                 self.faults.holds += 1;
@@ -83,6 +85,18 @@ impl World {
             }
         }
         self.schedule_holds();
+    }
+
+    /// An operator's question is answered. From here on nothing in a channel that is held may go.
+    pub(crate) fn operated(&mut self, node: usize, ask: u64, is_done: bool) {
+        let Some((_, number)) = self.asked_hold.take_if(|(asked, _)| *asked == ask).filter(|_| is_done)
+        else {
+            return;
+        };
+        let (channel, user) = (self.channels[number].0, self.actors[self.channels[number].1[0]].user);
+        let Some(process) = &mut self.nodes[node].process else { return };
+        let read = process.router.machines().read_channel(&channel, &user).expect("memory can be read");
+        self.model.held(number, read.map(|channel| channel.floor.0));
     }
 
     /// A disk is nearly full for a while: the node takes no writes of clients and would rather not lead.
