@@ -101,7 +101,7 @@ pub(crate) fn describe(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-fn cannot_start(command: &Command, error: &io::Error) -> String {
+pub(crate) fn cannot_start(command: &Command, error: &io::Error) -> String {
     format!("cannot start {}: {error}", command.get_program().to_string_lossy())
 }
 

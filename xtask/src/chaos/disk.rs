@@ -12,7 +12,7 @@ use serde_json::json;
 use super::cluster::{Cluster, NODES};
 use super::disks::Disks;
 use super::end::end;
-use super::load::{END_MAX, Load, Plan};
+use super::load::{END_MAX, Load, Plan, write_history};
 use super::{Extent, Programs, Rng, space, unix_ms, wait};
 use crate::Result;
 use crate::tally::Tally;
@@ -92,16 +92,7 @@ impl Run {
     }
 
     fn write_history(&self, cluster: &Cluster) -> Result<()> {
-        let mut load = Command::new(&self.loadgen);
-        load.args(["run", "messenger", "--quiet", "--warmup", "0s", "--pairs", PAIRS, "--run-id", RUN_ID]);
-        load.args(["--messages", "2000", "--rate", "500"]);
-        load.args(["--target", &format!("ws://{}", cluster.nodes[0].client)]);
-        let status = load.arg("--key").arg(cluster.keys().join("token.pk8")).status();
-        match status.map(|status| status.code()) {
-            // 6: it was late against its own schedule, on a machine that does other things. Nobody asks for its speed.
-            Ok(Some(0 | 6)) => Ok(()),
-            ended => Err(format!("the history was not written: {ended:?}")),
-        }
+        write_history(&self.loadgen, cluster, PAIRS, RUN_ID, &["--messages", "2000", "--rate", "500"])
     }
 
     fn cycle(&mut self, cluster: &mut Cluster, disks: &Disks) -> Result<()> {

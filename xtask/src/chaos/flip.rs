@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::cluster::{Cluster, NODES, SHARDS, WHOLE_MAX};
+use super::load::write_history;
 use super::{Extent, Programs, Rng, wait};
 use crate::Result;
 use crate::process;
@@ -130,12 +131,8 @@ impl Bench {
     /// A cluster with some history in all kinds of files; the victim is stopped hard and its directory copied.
     fn prepare(throng: &Path, loadgen: &Path) -> Result<Self> {
         let cluster = Cluster::start(throng)?;
-        let mut load = Command::new(loadgen);
-        load.args(["run", "messenger", "--quiet", "--warmup", "0s", "--pairs", PAIRS, "--run-id", RUN_ID]);
-        load.args(["--messages", "12000", "--rate", "3000", "--body", "1024", "--dup", "2"]);
-        load.args(["--target", &format!("ws://{}", cluster.nodes[0].client)]);
-        load.arg("--key").arg(cluster.keys().join("token.pk8"));
-        process::run(&mut load)?;
+        let words = ["--messages", "12000", "--rate", "3000", "--body", "1024", "--dup", "2"];
+        write_history(loadgen, &cluster, PAIRS, RUN_ID, &words)?;
         let golden = cluster.folder.join("golden");
         let mut bench = Self { cluster, loadgen: loadgen.to_owned(), golden, truth: String::new() };
         bench.truth = bench.read(0, false).ok_or("the histories cannot be read")?;

@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::cluster::{Cluster, SHARDS};
 use super::timeline::Timeline;
 use crate::Result;
+use crate::load::is_correct;
+use crate::process::{cannot_start, describe};
 
 /// After its schedule a run drains, and reads every history twice.
 pub(super) const END_MAX: Duration = Duration::from_secs(240);
@@ -116,12 +118,30 @@ impl Load {
         };
         let text = fs::read_to_string(&self.report).unwrap_or_default();
         let report: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        // 6: the generator was late against its own schedule. That voids its speed, which nobody asks for here.
-        let is_good = status.success() || status.code() == Some(6);
+        let is_good = is_correct(status);
         if !is_good {
             println!("chaos: load generator {status}: {}", report["reasons"]);
         }
         Ok(Verdict { is_good, report })
+    }
+}
+
+/// Writes a history through the first node, for reading it back under the same number of pairs and run id.
+pub(super) fn write_history(
+    loadgen: &Path,
+    cluster: &Cluster,
+    pairs: &str,
+    run_id: &str,
+    words: &[&str],
+) -> Result<()> {
+    let mut command = Command::new(loadgen);
+    command.args(["run", "messenger", "--quiet", "--warmup", "0s", "--pairs", pairs, "--run-id", run_id]);
+    command.args(words).args(["--target", &format!("ws://{}", cluster.nodes[0].client)]);
+    command.arg("--key").arg(cluster.keys().join("token.pk8"));
+    let status = command.status().map_err(|error| cannot_start(&command, &error))?;
+    match is_correct(status) {
+        true => Ok(()),
+        false => Err(format!("the history was not written ({status}): {}", describe(&command))),
     }
 }
 

@@ -7,6 +7,7 @@ use std::{fs, thread};
 
 use crate::Result;
 use crate::chaos::cluster::Cluster;
+use crate::load::is_correct;
 use crate::usage::{cpu_seconds, folder_bytes};
 
 /// Bytes of a stored body. They are random, so that nothing compresses them.
@@ -43,8 +44,7 @@ pub(super) fn fill(loadgen: &Path, cluster: &Cluster, mib: u64) -> Result<Vec<Si
     super::load::targets(&mut command, cluster);
     command.arg("--json").arg(&report).stdout(Stdio::null());
     let status = command.status().map_err(|error| format!("cannot start the load generator: {error}"))?;
-    // 6: it was late against its own schedule, which it has none of here.
-    if !status.success() && status.code() != Some(6) {
+    if !is_correct(status) {
         let text = fs::read_to_string(&report).unwrap_or_default();
         return Err(format!("the load generator could not fill the cluster ({status}): {text}"));
     }
